@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package vnet
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Problem codes of a spec.
+const (
+	CodeSpecMissing     = "SPEC_MISSING"      // a required setting is not there
+	CodeSpecValue       = "SPEC_VALUE"        // a value is outside of what is allowed
+	CodeSpecUnknownName = "SPEC_UNKNOWN_NAME" // a name refers to nothing
+	CodeSpecDuplicate   = "SPEC_DUPLICATE"    // two objects claim the same name, MAC or address
+	CodeSpecConflict    = "SPEC_CONFLICT"     // two settings exclude each other
+)
+
+// Limits of what a port can have.
+const (
+	MinMTU = 68    // RFC 791, the smallest IPv4 allows
+	MaxMTU = 65535 // the largest the kernel allows on any device
+	// maxDeviceName is IFNAMSIZ - 1: what a Linux interface may be called.
+	maxDeviceName = 15
+	maxQueues     = 256 // QEMU's limit of queue pairs
+	minRing       = 256 // QEMU's limits of virtio ring sizes
+	maxRing       = 1024
+)
+
+// Validate returns everything that is wrong with the topology, in the order of
+// its objects, or nil.
+func (t *Topology) Validate() []Problem {
+	v := validator{topology: t}
+	v.switches()
+	v.networks()
+	v.guests()
+	return v.problems
+}
+
+type validator struct {
+	topology *Topology
+	problems []Problem
+}
+
+// add reports a problem of subject at field.
+func (v *validator) add(code, subject, field, got, want string) {
+	v.problems = append(v.problems, Problem{Code: code, Subject: subject, Field: field, Got: got, Want: want})
+}
+
+// object is where a problem is: the words for people, the path for files.
+type object struct {
+	v             *validator
+	subject, path string
+}
+
+func (o object) value(field, got, want string) {
+	o.v.add(CodeSpecValue, o.subject, o.path+"."+field, got, want)
+}
+
+func (o object) conflict(field, got, want string) {
+	o.v.add(CodeSpecConflict, o.subject, o.path+"."+field, got, want)
+}
+
+func (o object) missing(field, want string) {
+	o.v.add(CodeSpecMissing, o.subject, o.path, "no "+field, want)
+}
+
+func (o object) unknown(field, got, want string) {
+	o.v.add(CodeSpecUnknownName, o.subject, o.path+"."+field, got, want)
+}
+
+func (o object) duplicate(field, got, want string) {
+	o.v.add(CodeSpecDuplicate, o.subject, o.path+"."+field, got, want)
+}
+
+func (v *validator) switches() {
+	seen := map[string]bool{}
+	for _, s := range v.topology.Switches {
+		o := object{v, "switch " + s.Name, "switches." + s.Name}
+		o.device("name", s.Name)
+		if seen[s.Name] {
+			o.duplicate("name", "two switches of this name", "one")
+		}
+		seen[s.Name] = true
+		if s.Driver == 0 {
+			o.missing("driver", "driver: one of "+strings.Join(Drivers(), ", "))
+		}
+		if s.Uplink != "" {
+			o.device("uplink", s.Uplink)
+		}
+	}
+}
+
+func (v *validator) networks() {
+	seen := map[string]bool{}
+	for _, n := range v.topology.Networks {
+		o := object{v, "network " + n.Name, "networks." + n.Name}
+		if n.Name == "" || strings.ContainsAny(n.Name, "/\n\t ") || n.Name == "." || n.Name == ".." {
+			o.value("name", fmt.Sprintf("the name %q", n.Name), "a name without spaces and slashes")
+		}
+		if seen[n.Name] {
+			o.duplicate("name", "two networks of this name", "one")
+		}
+		seen[n.Name] = true
+		o.attachment(n, v.topology)
+		o.mtu(n.MTU)
+		o.policy(n.Policy)
+		o.addressing(n)
+		o.portgroups(n)
+	}
+}
+
+// attachment checks that a network has what its mode plugs it into, and nothing
+// that belongs to another mode.
+func (o object) attachment(n Network, t *Topology) {
+	switch n.Mode {
+	case ModeBridge:
+		o.bridge(n, t)
+	case ModeMacvtap:
+		o.macvtap(n)
+	case ModeNAT, ModeIsolated:
+		if n.Switch != "" {
+			o.conflict("switch", fmt.Sprintf("switch %s in a network of mode %s", n.Switch, n.Mode),
+				"no switch: libvirt makes the bridge of this mode")
+		}
+		if !n.Policy.VLAN.IsZero() {
+			o.conflict("vlan", fmt.Sprintf("%s in a network of mode %s", n.Policy.VLAN, n.Mode), "no VLAN, or mode: bridge")
+		}
+	default:
+		o.missing("mode", "switch: NAME, or mode: one of "+strings.Join(Modes(), ", "))
+	}
+	if n.Mode != ModeMacvtap && n.Device != "" {
+		o.conflict("device", fmt.Sprintf("device %s in a network of mode %s", n.Device, n.Mode), "no device, or mode: macvtap")
+	}
+	if n.Mode != ModeMacvtap && n.Macvtap != MacvtapBridge {
+		o.conflict("macvtap", fmt.Sprintf("macvtap: %s in a network of mode %s", n.Macvtap, n.Mode), "mode: macvtap")
+	}
+}
+
+func (o object) bridge(n Network, t *Topology) {
+	if n.Switch == "" {
+		o.missing("switch", "switch: the bridge its guests plug into")
+		return
+	}
+	if _, ok := t.Switch(n.Switch); !ok {
+		o.unknown("switch", "switch "+n.Switch, "one of the spec's switches: "+listOr(switchNames(t), "none is declared"))
+	}
+}
+
+func (o object) macvtap(n Network) {
+	switch {
+	case n.Switch != "":
+		o.conflict("switch", fmt.Sprintf("switch %s in a macvtap network", n.Switch), "device: the host device to sit on")
+	case n.Device == "":
+		o.missing("device", "device: the host device to sit on")
+	default:
+		o.device("device", n.Device)
+	}
+	if !n.Policy.VLAN.IsZero() {
+		o.conflict("vlan", n.Policy.VLAN.String()+" in a macvtap network",
+			fmt.Sprintf("a VLAN device to sit on, such as device: %s.%d", n.Device, max(n.Policy.VLAN.PVID(), 1)))
+	}
+	if n.Policy.Isolated {
+		o.conflict("isolated", "isolated: true in a macvtap network", "macvtap: private")
+	}
+}
+
+func (o object) mtu(mtu int) {
+	if mtu != 0 && (mtu < MinMTU || mtu > MaxMTU) {
+		o.value("mtu", fmt.Sprintf("MTU %d", mtu), fmt.Sprintf("%d to %d", MinMTU, MaxMTU))
+	}
+}
+
+func (o object) policy(p Policy) {
+	const want = "1 to 4094"
+	s := p.VLAN
+	if s.Access != 0 && !s.Access.Valid() {
+		o.value("vlan", fmt.Sprintf("VLAN %d", s.Access), want)
+	}
+	if s.Native != 0 && !s.Native.Valid() {
+		o.value("native", fmt.Sprintf("VLAN %d", s.Native), want)
+	}
+	for _, r := range s.Trunk {
+		if !r.First.Valid() || !r.Last.Valid() || r.First > r.Last {
+			o.value("trunk", "VLANs "+r.String(), want)
+		}
+	}
+	if s.Access != 0 && s.IsTrunk() {
+		o.conflict("vlan", "vlan and trunk on the same port", "vlan for an access port, or trunk with native")
+	}
+	if s.Native != 0 && len(s.Trunk) == 0 {
+		o.conflict("native", "native without trunk", "trunk: the tagged VLANs, or vlan for an access port")
+	}
+}
+
+func (o object) addressing(n Network) {
+	if !n.Subnet.IsValid() {
+		if n.Gateway.IsValid() {
+			o.conflict("gateway", "gateway without subnet", "subnet: the prefix the gateway is in")
+		}
+		if n.Mode == ModeNAT {
+			o.missing("subnet", "subnet: its addresses, such as 192.168.150.0/24")
+		}
+		return
+	}
+	if n.Subnet != n.Subnet.Masked() {
+		o.value("subnet", n.Subnet.String(), n.Subnet.Masked().String())
+	}
+	if n.Gateway.IsValid() {
+		o.inSubnet("gateway", n.Gateway, n)
+	}
+}
+
+func (o object) inSubnet(field string, addr netip.Addr, n Network) {
+	if !n.Subnet.Contains(addr) {
+		o.value(field, addr.String(), "an address in "+n.Subnet.String())
+		return
+	}
+	if !addr.Is4() || n.Subnet.Bits() >= 31 {
+		return
+	}
+	if addr == n.Subnet.Masked().Addr() || addr == lastAddr(n.Subnet) {
+		o.value(field, addr.String()+", which names the whole subnet", "a host's address in "+n.Subnet.String())
+	}
+}
+
+// lastAddr is the broadcast address of an IPv4 prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		a[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+func (o object) portgroups(n Network) {
+	if len(n.Portgroups) > 0 && n.Mode != ModeBridge && n.Mode != 0 {
+		o.conflict("portgroups", fmt.Sprintf("portgroups in a %s network", n.Mode), "mode: bridge")
+	}
+	defaults := 0
+	seen := map[string]bool{}
+	for _, g := range n.Portgroups {
+		group := object{o.v, o.subject + ", portgroup " + g.Name, o.path + ".portgroups." + g.Name}
+		group.policy(g.Policy)
+		if seen[g.Name] {
+			group.duplicate("name", "two portgroups of this name", "one")
+		}
+		seen[g.Name] = true
+		if g.Default {
+			defaults++
+		}
+	}
+	if defaults > 1 {
+		o.conflict("portgroups", fmt.Sprintf("%d default portgroups", defaults), "one")
+	}
+}
+
+// device checks a Linux interface name (dev_valid_name in the kernel).
+func (o object) device(field, name string) {
+	if name == "" || len(name) > maxDeviceName || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n") {
+		o.value(field, fmt.Sprintf("the device name %q", name),
+			fmt.Sprintf("1 to %d characters without spaces, slashes and colons", maxDeviceName))
+	}
+}
+
+func switchNames(t *Topology) []string {
+	list := make([]string, len(t.Switches))
+	for i, s := range t.Switches {
+		list[i] = s.Name
+	}
+	slices.Sort(list)
+	return list
+}
+
+func networkNames(t *Topology) []string {
+	list := make([]string, len(t.Networks))
+	for i, n := range t.Networks {
+		list[i] = n.Name
+	}
+	slices.Sort(list)
+	return list
+}
+
+// listOr joins list, or returns none for an empty one.
+func listOr(list []string, none string) string {
+	if len(list) == 0 {
+		return none
+	}
+	return strings.Join(list, ", ")
+}
