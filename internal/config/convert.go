@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package config
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// merge makes one topology of all files. A name that two files declare is an
+// error.
+func (s *Spec) merge() error {
+	t := &s.Topology
+	return errors.Join(
+		mergeInto(&t.Switches, s.files, "switches", func(f file) map[string]rawSwitch { return f.raw.Switches }, toSwitch),
+		mergeInto(&t.Networks, s.files, "networks", func(f file) map[string]rawNetwork { return f.raw.Networks }, toNetwork),
+		mergeInto(&t.Guests, s.files, "guests", func(f file) map[string]rawGuest { return f.raw.Guests }, toGuest),
+	)
+}
+
+// mergeInto appends the objects of one kind from all files.
+func mergeInto[R, M any](out *[]M, files []file, what string, list func(file) map[string]R, convert func(string, R) M) error {
+	declared := map[string]file{}
+	var errs []error
+	for _, f := range files {
+		for _, name := range slices.Sorted(maps.Keys(list(f))) {
+			if first, ok := declared[name]; ok {
+				errs = append(errs, twice(what, name, first, f))
+				continue
+			}
+			declared[name] = f
+			*out = append(*out, convert(name, list(f)[name]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func toSwitch(name string, r rawSwitch) vnet.Switch {
+	return vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink}
+}
+
+// toNetwork also fills in the mode that switch and device imply.
+func toNetwork(name string, r rawNetwork) vnet.Network {
+	n := vnet.Network{
+		Name: name, Mode: r.Mode.value, Switch: r.Switch, Device: r.Device, Macvtap: r.Macvtap.value,
+		MTU: r.MTU.value, Policy: toPolicy(r.rawPolicy),
+		Subnet: r.Subnet.value, Gateway: r.Gateway.value, OnFailure: r.OnFailure.value,
+	}
+	switch {
+	case n.Mode == 0 && n.Switch != "":
+		n.Mode = vnet.ModeBridge
+	case n.Mode == 0 && n.Device != "":
+		n.Mode = vnet.ModeMacvtap
+	}
+	for name, g := range r.Portgroups {
+		n.Portgroups = append(n.Portgroups, vnet.Portgroup{Name: name, Default: g.Default.value, Policy: toPolicy(g.rawPolicy)})
+	}
+	return n
+}
+
+func toPolicy(r rawPolicy) vnet.Policy {
+	return vnet.Policy{
+		VLAN: vnet.VLANSet{
+			Access: r.VLAN.value, Trunk: r.Trunk.value, Native: r.Native.value, NativeTagged: r.NativeTagged.value,
+		},
+		Isolated:  r.Isolated.value,
+		Learning:  toToggle(r.Learning),
+		Flood:     toToggle(r.Flood),
+		BPDUGuard: toToggle(r.BPDUGuard),
+	}
+}
+
+func toToggle(s scalar[bool]) vnet.Toggle {
+	if !s.given {
+		return vnet.ToggleLeave
+	}
+	return vnet.ToggleOf(s.value)
+}
+
+func toGuest(name string, r rawGuest) vnet.Guest {
+	g := vnet.Guest{Name: name}
+	for _, nic := range r.NICs {
+		g.NICs = append(g.NICs, vnet.NIC{
+			Network: nic.Network, Portgroup: nic.Portgroup, MAC: nic.MAC.value, Address: nic.Address.value,
+			Model: nic.Model.value, Queues: nic.Queues.value, RXRing: nic.RXRing.value, TXRing: nic.TXRing.value,
+		})
+	}
+	return g
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Encode writes the topology as a spec that [Parse] reads back to the same
+// topology.
+func Encode(t vnet.Topology) ([]byte, error) {
+	raw := rawSpec{
+		Switches: map[string]rawSwitch{},
+		Networks: map[string]rawNetwork{},
+		Guests:   map[string]rawGuest{},
+	}
+	for _, s := range t.Switches {
+		raw.Switches[s.Name] = rawSwitch{Driver: given(s.Driver), Uplink: s.Uplink}
+	}
+	for _, n := range t.Networks {
+		raw.Networks[n.Name] = fromNetwork(n)
+	}
+	for _, g := range t.Guests {
+		raw.Guests[g.Name] = fromGuest(g)
+	}
+	var buf bytes.Buffer
+	encoder := yaml.NewEncoder(&buf)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(raw); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), encoder.Close()
+}
+
+// Write puts the topology into the file name, in one step: a reader finds the
+// old text or the new one. It makes the directory when that is missing.
+func Write(name string, t vnet.Topology) error {
+	data, err := Encode(t)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(name, data, 0o644)
+}
+
+// given is a scalar that is written unless it is the zero value.
+func given[T comparable](v T) scalar[T] {
+	var zero T
+	return scalarOf(v, v != zero)
+}
+
+func fromNetwork(n vnet.Network) rawNetwork {
+	raw := rawNetwork{
+		Mode: given(n.Mode), Switch: n.Switch, Device: n.Device, Macvtap: given(n.Macvtap),
+		MTU: given(n.MTU), rawPolicy: fromPolicy(n.Policy),
+		Subnet: given(n.Subnet), Gateway: given(n.Gateway), OnFailure: given(n.OnFailure),
+	}
+	if n.Mode == vnet.ModeBridge {
+		raw.Mode = scalar[vnet.Mode]{} // switch implies it
+	}
+	if len(n.Portgroups) > 0 {
+		raw.Portgroups = map[string]rawPortgroup{}
+	}
+	for _, g := range n.Portgroups {
+		raw.Portgroups[g.Name] = rawPortgroup{Default: given(g.Default), rawPolicy: fromPolicy(g.Policy)}
+	}
+	return raw
+}
+
+func fromPolicy(p vnet.Policy) rawPolicy {
+	return rawPolicy{
+		VLAN:         given(p.VLAN.Access),
+		Trunk:        scalarOf(p.VLAN.Trunk, len(p.VLAN.Trunk) > 0),
+		Native:       given(p.VLAN.Native),
+		NativeTagged: given(p.VLAN.NativeTagged),
+		Isolated:     given(p.Isolated),
+		Learning:     fromToggle(p.Learning),
+		Flood:        fromToggle(p.Flood),
+		BPDUGuard:    fromToggle(p.BPDUGuard),
+	}
+}
+
+func fromToggle(t vnet.Toggle) scalar[bool] {
+	return scalarOf(t == vnet.ToggleOn, t != vnet.ToggleLeave)
+}
+
+func fromGuest(g vnet.Guest) rawGuest {
+	var raw rawGuest
+	for _, nic := range g.NICs {
+		raw.NICs = append(raw.NICs, rawNIC{
+			Network: nic.Network, Portgroup: nic.Portgroup, MAC: given(nic.MAC), Address: given(nic.Address),
+			Model: given(nic.Model), Queues: given(nic.Queues), RXRing: given(nic.RXRing), TXRing: given(nic.TXRing),
+		})
+	}
+	return raw
+}

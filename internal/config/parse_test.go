@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package config_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// TestBadSpecs reads every testdata/bad-*.yaml. Its first lines, behind "# ",
+// are the errors, without the file's name.
+func TestBadSpecs(t *testing.T) {
+	names, err := filepath.Glob("testdata/bad-*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no bad specs: %v", err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.Lines(string(data)) {
+				text, ok := strings.CutPrefix(line, "# ")
+				if !ok {
+					break
+				}
+				want = append(want, strings.TrimSpace(text))
+			}
+			_, err = config.Parse("spec.yaml", data)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			got := strings.Split(strings.ReplaceAll(err.Error(), "spec.yaml:", ""), "\n")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+const full = `version: 1
+switches:
+  br0:
+    driver: linux
+    uplink: bond0
+  ovs0:
+    driver: ovs
+networks:
+  edge:
+    mode: macvtap
+    device: eno1
+    macvtap: private
+  lan:
+    switch: br0
+    isolated: true
+    learning: false
+    bpdu_guard: false
+  nat1:
+    mode: nat
+    subnet: 192.168.150.0/24
+  trunk:
+    switch: ovs0
+    mtu: 9000
+    trunk: [10, 20-29]
+    native: 10
+    portgroups:
+      web:
+        default: true
+        vlan: 21
+    subnet: 10.0.20.0/24
+    gateway: 10.0.20.1
+    on_failure: warn
+guests:
+  web1:
+    nics:
+      - network: trunk
+        portgroup: web
+        mac: 52:54:00:00:00:01
+        address: 10.0.20.11
+        queues: 4
+        rx_ring: 1024
+`
+
+func wantFull() vnet.Topology {
+	return vnet.Topology{
+		Switches: []vnet.Switch{{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0"}, {Name: "ovs0", Driver: vnet.DriverOVS}},
+		Networks: []vnet.Network{
+			{Name: "edge", Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapPrivate},
+			{
+				Name: "lan", Mode: vnet.ModeBridge, Switch: "br0",
+				Policy: vnet.Policy{Isolated: true, Learning: vnet.ToggleOff, BPDUGuard: vnet.ToggleOff},
+			},
+			{Name: "nat1", Mode: vnet.ModeNAT, Subnet: netip.MustParsePrefix("192.168.150.0/24")},
+			{
+				Name: "trunk", Mode: vnet.ModeBridge, Switch: "ovs0", MTU: 9000,
+				Policy: vnet.Policy{VLAN: vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 10, Last: 10}, {First: 20, Last: 29}}, Native: 10}},
+				Portgroups: []vnet.Portgroup{
+					{Name: "web", Default: true, Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 21}}},
+				},
+				Subnet: netip.MustParsePrefix("10.0.20.0/24"), Gateway: netip.MustParseAddr("10.0.20.1"),
+				OnFailure: vnet.FailureWarn,
+			},
+		},
+		Guests: []vnet.Guest{{Name: "web1", NICs: []vnet.NIC{{
+			Network: "trunk", Portgroup: "web", MAC: vnet.MAC{0x52, 0x54, 0, 0, 0, 1},
+			Address: netip.MustParseAddr("10.0.20.11"), Queues: 4, RXRing: 1024,
+		}}}},
+	}
+}
+
+func TestParse(t *testing.T) {
+	spec, err := config.Parse("spec.yaml", []byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(wantFull(), spec.Topology, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("topology (-want +got):\n%s", diff)
+	}
+}
+
+func TestEncodeRoundTrip(t *testing.T) {
+	data, err := config.Encode(wantFull())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := config.Parse("encoded.yaml", data)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, data)
+	}
+	if diff := cmp.Diff(wantFull(), spec.Topology, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("topology (-want +got):\n%s\n%s", diff, data)
+	}
+}
+
+func TestLoadNamesBothFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.yaml"), "networks:\n  red: {mode: isolated}\n")
+	write(t, filepath.Join(dir, "b.yaml"), "switches:\n  br0: {driver: linux}\nnetworks:\n  red: {mode: isolated}\n")
+	_, err := config.Load(dir)
+	want := filepath.Join(dir, "b.yaml") + ":4: networks red is declared in " + filepath.Join(dir, "a.yaml") + ":2 already"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestLoadJoinsFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "switches.yaml"), "switches:\n  br0: {driver: linux}\n")
+	write(t, filepath.Join(dir, "red.yml"), "networks:\n  red: {switch: br0, vlan: 20}\n")
+	write(t, filepath.Join(dir, "notes.txt"), "not yaml: [")
+	spec, err := config.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := spec.Topology.Network("red"); !ok || n.Policy.VLAN.Access != 20 || n.Mode != vnet.ModeBridge {
+		t.Errorf("network red is %+v", n)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add([]byte("networks: {red: {vlan: 0}}"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		spec, err := config.Parse("fuzz.yaml", data)
+		if err != nil {
+			return
+		}
+		again, err := config.Encode(spec.Topology)
+		if err != nil {
+			t.Fatalf("encode: %v", err)
+		}
+		if _, err := config.Parse("again.yaml", again); err != nil {
+			t.Fatalf("parse what encode wrote: %v\n%s", err, again)
+		}
+	})
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
