@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"slices"
+)
+
+//go:embed files/init.sh
+var initScript string
+
+//go:embed files/dhcp.sh
+var dhcpScript string
+
+// writeInitrd makes the guests' file system: busybox, two scripts and the
+// modules. It is not packed: unpacking under emulation takes longer than
+// reading.
+func writeInitrd(ctx context.Context, k kernel) error {
+	path, err := program("busybox")
+	if err != nil {
+		return fmt.Errorf("lab: make initrd: %w", err)
+	}
+	busybox, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("lab: make initrd: %w", err)
+	}
+	var c cpio
+	for _, dir := range []string{"bin", "dev", "proc", "sys", "tmp", "modules"} {
+		c.add(dir, entry{mode: 0o040755})
+	}
+	// The kernel opens it for /init before anything is mounted.
+	c.add("dev/console", entry{mode: 0o020600, major: 5, minor: 1})
+	c.add("bin/busybox", entry{mode: 0o100755, data: busybox})
+	c.add("bin/sh", entry{mode: 0o120777, data: []byte("busybox")})
+	c.add("init", entry{mode: 0o100755, data: []byte(initScript)})
+	c.add("dhcp.sh", entry{mode: 0o100755, data: []byte(dhcpScript)})
+	var done []string
+	for _, name := range drivers() {
+		for _, file := range k.deps[name] {
+			m := moduleName(file)
+			if slices.Contains(done, m) {
+				continue
+			}
+			done = append(done, m)
+			data, err := k.readModule(ctx, file)
+			if err != nil {
+				return fmt.Errorf("lab: make initrd: %w", err)
+			}
+			c.add("modules/"+m, entry{mode: 0o100644, data: data})
+		}
+	}
+	if err := os.WriteFile(initrdPath, c.finish(), 0o644); err != nil {
+		return fmt.Errorf("lab: make initrd: %w", err)
+	}
+	return nil
+}
+
+// cpio writes the "newc" archive format, as the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst has it.
+type cpio struct {
+	buf   bytes.Buffer
+	inode int
+}
+
+type entry struct {
+	mode         int // type and permission bits
+	major, minor int // of a device
+	data         []byte
+}
+
+func (c *cpio) add(name string, e entry) {
+	c.inode++
+	fmt.Fprintf(&c.buf, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00",
+		c.inode, e.mode, 0, 0, 1, 0, len(e.data), 0, 0, e.major, e.minor, len(name)+1, 0, name)
+	c.pad()
+	c.buf.Write(e.data)
+	c.pad()
+}
+
+func (c *cpio) pad() {
+	for c.buf.Len()%4 != 0 {
+		c.buf.WriteByte(0)
+	}
+}
+
+func (c *cpio) finish() []byte {
+	c.add("TRAILER!!!", entry{})
+	return c.buf.Bytes()
+}

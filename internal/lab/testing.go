@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// RequireEnv names the environment variable which, set to 1, turns the skips of
+// [Need] into failures.
+const RequireEnv = "VIRT_VNET_REQUIRE_LAB"
+
+// TB is the part of testing.TB that [Need] uses.
+type TB interface {
+	Helper()
+	Skip(args ...any)
+	Fatal(args ...any)
+}
+
+// Need skips the test, with the reason, unless it runs inside a lab on a
+// machine that has what the parts need. With VIRT_VNET_REQUIRE_LAB=1 the test
+// fails instead.
+func Need(t TB, parts ...Part) {
+	t.Helper()
+	reason := lacking(parts)
+	switch {
+	case reason == "":
+	case os.Getenv(RequireEnv) == "1":
+		t.Fatal(reason + " (" + RequireEnv + "=1)")
+	default:
+		t.Skip(reason)
+	}
+}
+
+func lacking(parts []Part) string {
+	if !Inside() {
+		if reason := os.Getenv(reasonEnv); reason != "" {
+			return reason
+		}
+		return "lab unavailable: the test does not run inside a lab (its TestMain does not call lab.Main)"
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	var lacks []string
+	for _, r := range Missing(parts...) {
+		lacks = append(lacks, fmt.Sprintf("%s (package %s)", r.Wants, r.Package))
+	}
+	if len(lacks) == 0 {
+		return ""
+	}
+	return "lab unavailable: missing " + strings.Join(lacks, ", ")
+}
