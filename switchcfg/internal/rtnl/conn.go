@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package rtnl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+)
+
+const (
+	// answerLimit bounds the wait for one answer. The kernel answers at once,
+	// unless somebody holds the lock of its whole network configuration.
+	answerLimit = 10 * time.Second
+
+	// dumpTries bounds how often a dump is repeated that the kernel reports as
+	// torn, because links came or went meanwhile (NLM_F_DUMP_INTR).
+	dumpTries = 8
+)
+
+// Conn is one rtnetlink(7) socket. It belongs to one goroutine at a time.
+//
+// The kernel answers in microseconds, so a context is looked at before each
+// request, and its deadline bounds the wait for the answer.
+type Conn struct{ socket *nl.SocketHandle }
+
+// Dial opens a socket in the network namespace of the calling thread.
+func Dial() (*Conn, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	// The kernel's own words, such as "can't enslave a device to itself", say
+	// more than an errno. Kernels before 4.12 have none.
+	_ = s.SetExtAck(true)
+	return &Conn{&nl.SocketHandle{Socket: s}}, nil
+}
+
+// Close closes the socket.
+func (c *Conn) Close() { c.socket.Close() }
+
+// Message is a request under construction.
+type Message struct{ *nl.NetlinkRequest }
+
+// NewMessage starts a request of a kind (RTM_*) with flags (NLM_F_*).
+func NewMessage(kind, flags int) Message {
+	return Message{nl.NewNetlinkRequest(kind, flags)}
+}
+
+// LinkMessage starts a request about one link, or about all with index 0.
+func LinkMessage(kind, flags, family, index int) Message {
+	m := NewMessage(kind, flags)
+	info := nl.NewIfInfomsg(family)
+	info.Index = int32(index)
+	m.AddData(info)
+	return m
+}
+
+// Attr adds an attribute.
+func (m Message) Attr(kind int, value []byte) { m.AddData(nl.NewRtAttr(kind, value)) }
+
+// Send sends m and returns the answers of type reply, or of any with 0. Its
+// error is an errno, which [Translate] turns into what callers test for.
+func (c *Conn) Send(ctx context.Context, m Message, reply uint16) ([][]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	limit := answerLimit
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline))
+	}
+	timeout := unix.NsecToTimeval(max(limit, time.Millisecond).Nanoseconds())
+	if err := c.socket.Socket.SetReceiveTimeout(&timeout); err != nil {
+		return nil, err
+	}
+	m.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: c.socket}
+	return m.Execute(unix.NETLINK_ROUTE, reply)
+}
+
+// Dump sends what build makes and returns all answers or an error, never a part.
+func (c *Conn) Dump(ctx context.Context, build func() Message, reply uint16) ([][]byte, error) {
+	for range dumpTries {
+		answers, err := c.Send(ctx, build(), reply)
+		if !errors.Is(err, unix.EINTR) {
+			return answers, err
+		}
+	}
+	return nil, fmt.Errorf("%w: the host's links keep changing", switchcfg.ErrUnreachable)
+}
+
+// IsGone reports whether err means that there is no such device.
+func IsGone(err error) bool { return errors.Is(err, unix.ENODEV) }
+
+// IsUnsupported reports whether err means that the kernel cannot do it.
+func IsUnsupported(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) }
+
+// Translate turns an errno into the error that callers of drivers test for.
+func Translate(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: needs root or CAP_NET_ADMIN", switchcfg.ErrPermission)
+	case IsGone(err):
+		return switchcfg.ErrNoPort
+	case IsUnsupported(err):
+		return fmt.Errorf("%w: %w", switchcfg.ErrUnsupported, err)
+	case errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("%w: the kernel is busy", switchcfg.ErrUnreachable)
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package rtnl
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// filterSkipStats (RTEXT_FILTER_SKIP_STATS) leaves out counters, which are half
+// of a link message.
+const filterSkipStats = 1 << 3
+
+// ErrMalformed means that a message is not what the kernel's headers describe.
+var ErrMalformed = errors.New("malformed rtnetlink message")
+
+// Link is what a message says about a network device of any kind.
+type Link struct {
+	Index int
+	// Master is the index of the bridge, bond or datapath it is enslaved to,
+	// or zero.
+	Master int
+	MTU    int
+	Name   string
+	Alias  string
+	// Info is IFLA_LINKINFO: what kind of link it is, and what its master says
+	// about it.
+	Info []byte
+}
+
+// Filter makes m ask for links without their counters.
+func (m Message) Filter() { m.Attr(unix.IFLA_EXT_MASK, nl.Uint32Attr(filterSkipStats)) }
+
+// LinkByName looks one device up. No such device is [IsGone].
+func (c *Conn) LinkByName(ctx context.Context, name string) (Link, error) {
+	if name == "" || len(name) >= unix.IFNAMSIZ {
+		return Link{}, unix.ENODEV
+	}
+	m := LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, 0)
+	m.Attr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
+	l, err := c.oneLink(ctx, m)
+	if err == nil && l.Name != name {
+		// Some kernels also find a device by an alternative name of it.
+		return Link{}, unix.ENODEV
+	}
+	return l, err
+}
+
+// LinkByIndex looks one device up. No such device is [IsGone].
+func (c *Conn) LinkByIndex(ctx context.Context, index int) (Link, error) {
+	return c.oneLink(ctx, LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, index))
+}
+
+func (c *Conn) oneLink(ctx context.Context, m Message) (Link, error) {
+	m.Filter()
+	answers, err := c.Send(ctx, m, unix.RTM_NEWLINK)
+	if err != nil {
+		return Link{}, err
+	}
+	if len(answers) != 1 {
+		return Link{}, fmt.Errorf("%w: %d answers about one link", ErrMalformed, len(answers))
+	}
+	return ParseLink(answers[0])
+}
+
+// UpMessage starts a request that brings a device up.
+func UpMessage(index int) Message {
+	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index, info.Flags, info.Change = int32(index), unix.IFF_UP, unix.IFF_UP
+	m := NewMessage(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	m.AddData(info)
+	return m
+}
+
+// ParseLink reads the payload of an RTM_NEWLINK message.
+func ParseLink(msg []byte) (Link, error) {
+	if len(msg) < unix.SizeofIfInfomsg {
+		return Link{}, ErrMalformed
+	}
+	l := Link{Index: int(int32(binary.NativeEndian.Uint32(msg[4:])))}
+	err := EachAttr(msg[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) error {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			l.Name = Text(value)
+		case unix.IFLA_IFALIAS:
+			l.Alias = Text(value)
+		case unix.IFLA_MTU:
+			l.MTU = int(Number(value))
+		case unix.IFLA_MASTER:
+			l.Master = int(Number(value))
+		case unix.IFLA_LINKINFO:
+			l.Info = value
+		}
+		return nil
+	})
+	return l, err
+}
+
+// EachAttr calls f for every attribute in b, without the flags in its type.
+// (nl.ParseRouteAttr panics when the last one lacks its padding.)
+func EachAttr(b []byte, f func(kind uint16, value []byte) error) error {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(b))
+		kind := binary.NativeEndian.Uint16(b[2:])
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return ErrMalformed
+		}
+		if err := f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofRtAttr:size]); err != nil {
+			return err
+		}
+		b = b[min((size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(b)):]
+	}
+	return nil
+}
+
+// Text reads a string attribute.
+func Text(value []byte) string { return strings.TrimRight(string(value), "\x00") }
+
+// Number reads an unsigned integer of any size that attributes have.
+func Number(value []byte) uint32 {
+	switch len(value) {
+	case 1:
+		return uint32(value[0])
+	case 2:
+		return uint32(binary.NativeEndian.Uint16(value))
+	case 4:
+		return binary.NativeEndian.Uint32(value)
+	}
+	return 0
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+// Package linux drives the Linux kernel bridge over rtnetlink.
+//
+// What is read of a port comes from one RTM_GETLINK message, because the
+// kernel puts the bridge's port attributes (IFLA_BRPORT_*, ip-link(8) and
+// bridge(8)) into IFLA_INFO_SLAVE_DATA there; its VLANs come from one
+// RTM_GETVLAN. What is written takes two messages, three where VLANs are
+// removed.
+//
+// VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING, Linux 5.6 or later
+// (RTM_GETVLAN), and a bridge with vlan_filtering on; [Driver.Capabilities]
+// says which of them is missing.
+//
+// A port of ours carries a mark as its interface alias:
+// "virt-vnet guest=UUID mac=MAC network=NAME". A port with another alias is
+// somebody else's, and is never changed.
+//
+// Out of scope: making bridges, the bridge's own settings (spanning tree,
+// vlan_filtering, its MTU), VLAN tunnels and per-VLAN options.
+package linux

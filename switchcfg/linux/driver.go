@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package linux
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Driver is a [switchcfg.Driver], [switchcfg.Learner] and [switchcfg.Vantager]
+// for one Linux bridge. It belongs to one goroutine at a time.
+//
+// A context is looked at between messages, which the kernel answers in
+// microseconds.
+type Driver struct {
+	name string
+	conn *rtnl.Conn
+	caps switchcfg.Capabilities
+}
+
+var (
+	_ switchcfg.Driver   = (*Driver)(nil)
+	_ switchcfg.Learner  = (*Driver)(nil)
+	_ switchcfg.Vantager = (*Driver)(nil)
+)
+
+// Open opens the Linux bridge sw.Name of this network namespace. The error is
+// [switchcfg.ErrNoSwitch] when there is no device of that name, or when it is
+// no bridge, and says which.
+func Open(ctx context.Context, sw vnet.Switch) (*Driver, error) {
+	conn, err := rtnl.Dial()
+	if err != nil {
+		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
+	}
+	d := &Driver{name: sw.Name, conn: conn}
+	bridge, err := d.bridge(ctx)
+	if err == nil {
+		d.caps, err = d.find(ctx, bridge)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Capabilities implements [switchcfg.Driver].
+func (d *Driver) Capabilities() switchcfg.Capabilities { return d.caps }
+
+// Close implements [switchcfg.Driver].
+func (d *Driver) Close() error {
+	d.conn.Close()
+	return nil
+}
+
+// bridge looks at the bridge itself.
+func (d *Driver) bridge(ctx context.Context) (link, error) {
+	l, err := d.link(ctx, d.name)
+	switch {
+	case rtnl.IsGone(err):
+		return link{}, fmt.Errorf("switch %s: %w: there is no device of that name: ip link add %s type bridge",
+			d.name, switchcfg.ErrNoSwitch, d.name)
+	case err != nil:
+		return link{}, fmt.Errorf("switch %s: look it up: %w", d.name, rtnl.Translate(err))
+	case l.kind != "bridge":
+		return link{}, fmt.Errorf("switch %s: %w: the device %s is no Linux bridge but %s",
+			d.name, switchcfg.ErrNoSwitch, d.name, l.describe())
+	}
+	return l, nil
+}
+
+// find works out what the kernel and this bridge can do, without trying: a
+// kernel with VLAN filtering reports the bridge's default PVID, others do not.
+func (d *Driver) find(ctx context.Context, bridge link) (switchcfg.Capabilities, error) {
+	caps := switchcfg.Capabilities{Switch: d.name}
+	reason := ""
+	switch {
+	case !bridge.vlanAware:
+		reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
+	case !bridge.filtering:
+		reason = fmt.Sprintf("vlan_filtering is off on %s: ip link set %s type bridge vlan_filtering 1", d.name, d.name)
+	default:
+		_, err := d.vlans(ctx, bridge.Index)
+		if rtnl.IsUnsupported(err) {
+			reason = "this kernel cannot list the VLANs of one port (RTM_GETVLAN, Linux 5.6)"
+		} else if err != nil {
+			return caps, fmt.Errorf("switch %s: list VLANs: %w", d.name, rtnl.Translate(err))
+		}
+	}
+	if reason != "" {
+		caps.Missing = map[switchcfg.Feature]string{switchcfg.FeatureVLAN: reason}
+	}
+	return caps, nil
+}
+
+// tagging reports whether ports of this bridge have VLANs.
+func (d *Driver) tagging() bool {
+	_, missing := d.caps.Missing[switchcfg.FeatureVLAN]
+	return !missing
+}

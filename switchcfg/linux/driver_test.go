@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package linux_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+func TestOpenErrors(t *testing.T) {
+	start(t)
+	ip(t, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1")
+	for name, want := range map[string]string{
+		"br7":                          "switch br7: no such switch: there is no device of that name: ip link add br7 type bridge",
+		"veth0":                        "switch veth0: no such switch: the device veth0 is no Linux bridge but a device of kind veth",
+		"lo":                           "switch lo: no such switch: the device lo is no Linux bridge but a plain device",
+		"":                             "switch : no such switch: there is no device of that name: ip link add  type bridge",
+		"a-name-that-no-device-can-be": "there is no device of that name",
+	} {
+		d, err := linux.Open(t.Context(), vnet.Switch{Name: name, Driver: vnet.DriverLinux})
+		if err == nil {
+			t.Errorf("opened %q", name)
+			_ = d.Close()
+			continue
+		}
+		if !errors.Is(err, switchcfg.ErrNoSwitch) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got error %q, want %q", name, err, want)
+		}
+	}
+}
+
+// TestBridgeGone checks that a driver whose bridge is deleted says so.
+func TestBridgeGone(t *testing.T) {
+	start(t)
+	d := openBR0(t)
+	ip(t, "link", "del", "br0")
+	if _, err := d.Observe(t.Context(), switchcfg.Scope{}); !errors.Is(err, switchcfg.ErrNoSwitch) {
+		t.Errorf("observe: got error %v, want %v", err, switchcfg.ErrNoSwitch)
+	}
+	plan := switchcfg.Plan{Switch: "br0", Changes: []switchcfg.Change{{Device: "vnet0"}}}
+	if _, err := d.Apply(t.Context(), plan); !errors.Is(err, switchcfg.ErrNoSwitch) {
+		t.Errorf("apply: got error %v, want %v", err, switchcfg.ErrNoSwitch)
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	start(t)
+	kernel := "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
+	bridgeOff := "vlan_filtering is off on br0: ip link set br0 type bridge vlan_filtering 1"
+	want := kernel
+	if canFilter(t) {
+		want = bridgeOff
+	}
+	caps := openBR0(t).Capabilities()
+	if got := caps.Missing[switchcfg.FeatureVLAN]; got != want || caps.Switch != "br0" || len(caps.Missing) != 1 {
+		t.Errorf("got %+v, want VLAN missing because %s", caps, want)
+	}
+	if want == kernel {
+		return
+	}
+	// What the reason says to do must help.
+	command := strings.Fields(bridgeOff[strings.Index(bridgeOff, "ip ")+len("ip "):])
+	ip(t, command...)
+	if got := openBR0(t).Capabilities(); len(got.Missing) != 0 {
+		t.Errorf("after %v: still missing %v", command, got.Missing)
+	}
+}
+
+func TestPermission(t *testing.T) {
+	start(t)
+	ip(t, "tuntap", "add", "dev", "vnet0", "mode", "tap")
+	ip(t, "link", "set", "vnet0", "master", "br0")
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	got := helper(t, "vnet0", nobody)
+	want := "switch br0: port vnet0: set alias: not permitted: needs root or CAP_NET_ADMIN\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := helper(t, "vnet0", nil); got != "" {
+		t.Errorf("as root: %s", got)
+	}
+}
+
+// TestSweep checks that a vantage whose process has died goes with the next
+// one, and that a living process keeps its own.
+func TestSweep(t *testing.T) {
+	start(t)
+	d := openBR0(t)
+	mine, err := d.OpenVantage(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := helper(t, "vantage", nil); out != "" {
+		t.Fatal(out)
+	}
+	before := vantages(t, d)
+	if len(before) != 2 {
+		t.Fatalf("there are vantages %v, want mine and the dead process's", before)
+	}
+	second, err := d.OpenVantage(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := vantages(t, d); len(got) != 2 || got[0] != mine+"p" || got[1] != second+"p" {
+		t.Errorf("there are vantages %v, want %sp and %sp", got, mine, second)
+	}
+}
+
+func vantages(t *testing.T, d *linux.Driver) []string {
+	t.Helper()
+	state, err := d.Observe(t.Context(), switchcfg.Scope{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Devices()
+}
+
+// TestVantageKeepsMTU checks that lending a vantage does not lower the bridge.
+func TestVantageKeepsMTU(t *testing.T) {
+	start(t)
+	ip(t, "tuntap", "add", "dev", "vnet0", "mode", "tap")
+	ip(t, "link", "set", "vnet0", "mtu", "9000", "master", "br0")
+	d := openBR0(t)
+	device, err := d.OpenVantage(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"br0", device} {
+		if got := ip(t, "link", "show", name); !strings.Contains(got, "mtu 9000") {
+			t.Errorf("want mtu 9000: %s", got)
+		}
+	}
+}
+
+// TestVantageOnDeadBridge checks that there is no vantage that sees nothing,
+// and that nothing is left of the attempt.
+func TestVantageOnDeadBridge(t *testing.T) {
+	start(t)
+	d := openBR0(t)
+	ip(t, "link", "set", "br0", "down")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if device, err := d.OpenVantage(ctx, 0); err == nil || !strings.Contains(err.Error(), "ip link set br0 up") {
+		t.Errorf("got vantage %q and error %v, want one that says how to bring br0 up", device, err)
+	}
+	if got := vantages(t, d); len(got) > 0 {
+		t.Errorf("there are vantages %v", got)
+	}
+}

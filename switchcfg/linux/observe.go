@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package linux
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
+)
+
+// Observe implements [switchcfg.Driver]. With a scope it asks for the devices
+// in it, one message each (two with VLANs), however many links the host has;
+// without one it takes one dump.
+func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.State, error) {
+	bridge, err := d.bridge(ctx)
+	if err != nil {
+		return switchcfg.State{}, err
+	}
+	links, err := d.links(ctx, bridge, scope)
+	if err != nil {
+		return switchcfg.State{}, fmt.Errorf("switch %s: list ports: %w", d.name, rtnl.Translate(err))
+	}
+	state := switchcfg.State{Switch: d.name, Ports: make(map[string]switchcfg.Port, len(links))}
+	if d.tagging() {
+		state.Untagged = bridge.defaultPVID
+	}
+	for _, l := range links {
+		port, err := d.port(ctx, bridge, l)
+		if err != nil {
+			return switchcfg.State{}, fmt.Errorf("switch %s: port %s: look at its switch: %w", d.name, l.Name, rtnl.Translate(err))
+		}
+		state.Ports[l.Name] = port
+	}
+	return state, d.addVLANs(ctx, state, links, scope)
+}
+
+// links returns the devices in scope that exist.
+func (d *Driver) links(ctx context.Context, bridge link, scope switchcfg.Scope) ([]link, error) {
+	if scope.Devices == nil {
+		return d.ports(ctx, bridge.Index)
+	}
+	var links []link
+	for _, device := range scope.Devices {
+		l, err := d.link(ctx, device)
+		if rtnl.IsGone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+// port is the link without its VLANs.
+func (d *Driver) port(ctx context.Context, bridge, l link) (switchcfg.Port, error) {
+	owner, foreign := parseMark(l.Alias)
+	port := switchcfg.Port{
+		Device: l.Name, Owner: owner, Foreign: foreign,
+		Settings: switchcfg.Settings{
+			MTU: l.MTU, Isolated: l.isolated, Learning: l.learning, Flood: l.flood, BPDUGuard: l.guard,
+		},
+	}
+	switch l.Master {
+	case 0:
+	case bridge.Index:
+		port.Switch = d.name
+	default:
+		other, err := d.conn.LinkByIndex(ctx, l.Master)
+		if err != nil {
+			return switchcfg.Port{}, err
+		}
+		port.Switch = other.Name
+	}
+	return port, nil
+}
+
+// addVLANs completes the ports of a Linux bridge with their VLANs.
+func (d *Driver) addVLANs(ctx context.Context, state switchcfg.State, links []link, scope switchcfg.Scope) error {
+	if !d.tagging() || len(links) == 0 {
+		return nil
+	}
+	found := map[int][]vlanEntry{}
+	if scope.Devices == nil {
+		all, err := d.vlans(ctx, 0)
+		if err != nil {
+			return fmt.Errorf("switch %s: list VLANs: %w", d.name, rtnl.Translate(err))
+		}
+		found = all
+	}
+	for _, l := range links {
+		if !l.ofBridge {
+			continue
+		}
+		if scope.Devices != nil {
+			one, err := d.vlans(ctx, l.Index)
+			if err != nil {
+				return fmt.Errorf("switch %s: port %s: list VLANs: %w", d.name, l.Name, rtnl.Translate(err))
+			}
+			found[l.Index] = one[l.Index]
+		}
+		port := state.Ports[l.Name]
+		port.Settings.VLAN = membership(found[l.Index])
+		state.Ports[l.Name] = port
+	}
+	return nil
+}
+
+// link looks one device up.
+func (d *Driver) link(ctx context.Context, name string) (link, error) {
+	base, err := d.conn.LinkByName(ctx, name)
+	if err != nil {
+		return link{}, err
+	}
+	return parseLink(base)
+}
+
+// ports returns the devices that are ports of a bridge.
+func (d *Driver) ports(ctx context.Context, bridge int) ([]link, error) {
+	answers, err := d.conn.Dump(ctx, func() rtnl.Message {
+		m := rtnl.LinkMessage(unix.RTM_GETLINK, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0)
+		m.Filter()
+		m.Attr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge)))
+		return m
+	}, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, err
+	}
+	var links []link
+	for _, answer := range answers {
+		base, err := rtnl.ParseLink(answer)
+		if err != nil {
+			return nil, err
+		}
+		// Kernels before 4.5 do not filter.
+		if base.Master != bridge {
+			continue
+		}
+		l, err := parseLink(base)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+// vlans returns the VLANs of one port, or of all ports and bridges with index
+// 0, by the link's index.
+func (d *Driver) vlans(ctx context.Context, index int) (map[int][]vlanEntry, error) {
+	answers, err := d.conn.Dump(ctx, func() rtnl.Message {
+		m := rtnl.NewMessage(unix.RTM_GETVLAN, unix.NLM_F_DUMP)
+		m.AddRawData(vlanHeader(index))
+		return m
+	}, unix.RTM_NEWVLAN)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int][]vlanEntry{}
+	for _, answer := range answers {
+		if err := parseVLANs(answer, found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package linux
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+const (
+	// userTick is the kernel's unit of time towards programs (USER_HZ).
+	userTick = 10 * time.Millisecond
+
+	// stateForwarding is BR_STATE_FORWARDING (linux/if_bridge.h).
+	stateForwarding = 3
+)
+
+// link is a network device with what matters of it here.
+type link struct {
+	rtnl.Link
+	kind     string // such as "bridge" or "veth"; empty for hardware
+	ofBridge bool   // is a port of a Linux bridge
+
+	// Of a bridge.
+	vlanAware, filtering bool
+	defaultPVID          vnet.VLANID
+	spanningTree         bool
+	forwardDelay         time.Duration
+
+	// Of a bridge's port.
+	isolated, learning, flood, guard vnet.Toggle
+	forwarding                       bool
+}
+
+// describe says what kind of device it is.
+func (l link) describe() string {
+	if l.kind == "" {
+		return "a plain device"
+	}
+	return "a device of kind " + l.kind
+}
+
+// parseLink reads what the kind of the link, and the bridge it is a port of,
+// add to it. The kinds precede the data they describe.
+func parseLink(base rtnl.Link) (link, error) {
+	l := link{Link: base}
+	err := rtnl.EachAttr(base.Info, func(kind uint16, value []byte) error {
+		switch kind {
+		case unix.IFLA_INFO_KIND:
+			l.kind = rtnl.Text(value)
+		case unix.IFLA_INFO_SLAVE_KIND:
+			l.ofBridge = rtnl.Text(value) == "bridge"
+		case unix.IFLA_INFO_DATA:
+			if l.kind == "bridge" {
+				return rtnl.EachAttr(value, l.bridgeAttr)
+			}
+		case unix.IFLA_INFO_SLAVE_DATA:
+			if l.ofBridge {
+				return rtnl.EachAttr(value, l.portAttr)
+			}
+		}
+		return nil
+	})
+	return l, err
+}
+
+func (l *link) bridgeAttr(kind uint16, value []byte) error {
+	switch kind {
+	case nl.IFLA_BR_VLAN_FILTERING:
+		l.filtering = rtnl.Number(value) != 0
+	case nl.IFLA_BR_VLAN_DEFAULT_PVID:
+		l.vlanAware = true
+		l.defaultPVID = vnet.VLANID(rtnl.Number(value))
+	case nl.IFLA_BR_STP_STATE:
+		l.spanningTree = rtnl.Number(value) != 0
+	case nl.IFLA_BR_FORWARD_DELAY:
+		l.forwardDelay = time.Duration(rtnl.Number(value)) * userTick
+	}
+	return nil
+}
+
+func (l *link) portAttr(kind uint16, value []byte) error {
+	on := vnet.ToggleOf(rtnl.Number(value) != 0)
+	switch kind {
+	case nl.IFLA_BRPORT_STATE:
+		l.forwarding = rtnl.Number(value) == stateForwarding
+	case nl.IFLA_BRPORT_ISOLATED:
+		l.isolated = on
+	case nl.IFLA_BRPORT_LEARNING:
+		l.learning = on
+	case nl.IFLA_BRPORT_UNICAST_FLOOD:
+		l.flood = on
+	case nl.IFLA_BRPORT_GUARD:
+		l.guard = on
+	}
+	return nil
+}
+
+// Attributes and sizes of RTM_NEWVLAN (linux/if_bridge.h), which the libraries
+// do not name.
+const (
+	sizeofVLANHeader = 8 // struct br_vlan_msg
+	vlanEntryAttr    = 1 // BRIDGE_VLANDB_ENTRY
+	vlanInfoAttr     = 1 // BRIDGE_VLANDB_ENTRY_INFO: flags and VLAN
+	vlanRangeAttr    = 2 // BRIDGE_VLANDB_ENTRY_RANGE: the last VLAN
+)
+
+func vlanHeader(index int) []byte {
+	header := make([]byte, sizeofVLANHeader)
+	header[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	return header
+}
+
+// parseVLANs reads the payload of an RTM_NEWVLAN message into found.
+func parseVLANs(msg []byte, found map[int][]vlanEntry) error {
+	if len(msg) < sizeofVLANHeader {
+		return rtnl.ErrMalformed
+	}
+	index := int(binary.NativeEndian.Uint32(msg[4:]))
+	return rtnl.EachAttr(msg[sizeofVLANHeader:], func(kind uint16, value []byte) error {
+		if kind != vlanEntryAttr {
+			return nil
+		}
+		e, err := parseVLANEntry(value)
+		if err == nil {
+			found[index] = append(found[index], e)
+		}
+		return err
+	})
+}
+
+func parseVLANEntry(entry []byte) (vlanEntry, error) {
+	var e vlanEntry
+	err := rtnl.EachAttr(entry, func(kind uint16, value []byte) error {
+		switch kind {
+		case vlanInfoAttr:
+			if len(value) < nl.SizeofBridgeVlanInfo {
+				return rtnl.ErrMalformed
+			}
+			flags := binary.NativeEndian.Uint16(value)
+			e.pvid = flags&nl.BRIDGE_VLAN_INFO_PVID != 0
+			e.untagged = flags&nl.BRIDGE_VLAN_INFO_UNTAGGED != 0
+			e.First = vnet.VLANID(binary.NativeEndian.Uint16(value[2:]))
+			e.Last = max(e.First, e.Last)
+		case vlanRangeAttr:
+			e.Last = vnet.VLANID(rtnl.Number(value))
+		}
+		return nil
+	})
+	if err == nil && !e.First.Valid() {
+		err = rtnl.ErrMalformed
+	}
+	return e, err
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package linux
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// vlanEntry is VLANs of a port that are alike, as the kernel keeps them.
+type vlanEntry struct {
+	vnet.VLANRange
+	// pvid: untagged frames come into this VLAN. One VLAN at most.
+	pvid bool
+	// untagged: frames of this VLAN leave without a tag.
+	untagged bool
+}
+
+// extraUntagged starts the [vnet.VLANSet] Extra of a port from which more VLANs
+// leave untagged than the one its untagged frames come into.
+const extraUntagged = "untagged "
+
+// membership is what the kernel's entries mean.
+func membership(entries []vlanEntry) *vnet.VLANSet {
+	var set vnet.VLANSet
+	var native *vlanEntry
+	var extra vnet.VLANRanges
+	for i, e := range entries {
+		switch {
+		case e.pvid:
+			native = &entries[i]
+		case e.untagged:
+			extra = append(extra, e.VLANRange)
+		default:
+			set.Trunk = append(set.Trunk, e.VLANRange)
+		}
+	}
+	set.Trunk = set.Trunk.Normal()
+	if len(extra) > 0 {
+		set.Extra = extraUntagged + extra.Normal().String()
+	}
+	switch {
+	case native == nil:
+	case native.untagged && len(set.Trunk) == 0:
+		set.Access = native.First
+	default:
+		set.Native, set.NativeTagged = native.First, !native.untagged
+	}
+	return &set
+}
+
+// entries is what the kernel is to have for set.
+func entries(set vnet.VLANSet) []vlanEntry {
+	var list []vlanEntry
+	if pvid := set.PVID(); pvid != 0 {
+		list = append(list, vlanEntry{VLANRange: single(pvid), pvid: true, untagged: !set.NativeTagged})
+	}
+	for _, r := range subtract(set.Trunk, vnet.VLANRanges{single(set.PVID())}) {
+		list = append(list, vlanEntry{VLANRange: r})
+	}
+	if text, ok := strings.CutPrefix(set.Extra, extraUntagged); ok {
+		// What does not parse did not come from membership.
+		extra, _ := vnet.ParseVLANRanges(text)
+		for _, r := range extra {
+			list = append(list, vlanEntry{VLANRange: r, untagged: true})
+		}
+	}
+	return list
+}
+
+// members is every VLAN of the entries.
+func members(list []vlanEntry) vnet.VLANRanges {
+	ranges := make(vnet.VLANRanges, len(list))
+	for i, e := range list {
+		ranges[i] = e.VLANRange
+	}
+	return ranges.Normal()
+}
+
+func single(id vnet.VLANID) vnet.VLANRange { return vnet.VLANRange{First: id, Last: id} }
+
+// subtract is every VLAN of a that is not in b.
+func subtract(a, b vnet.VLANRanges) vnet.VLANRanges {
+	rest := slices.Clone(a.Normal())
+	for _, cut := range b {
+		var next vnet.VLANRanges
+		for _, r := range rest {
+			if r.Last < cut.First || r.First > cut.Last {
+				next = append(next, r)
+				continue
+			}
+			if r.First < cut.First {
+				next = append(next, vnet.VLANRange{First: r.First, Last: cut.First - 1})
+			}
+			if r.Last > cut.Last {
+				next = append(next, vnet.VLANRange{First: cut.Last + 1, Last: r.Last})
+			}
+		}
+		rest = next
+	}
+	return rest
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// conflictTries bounds how often Apply looks again because somebody changed one
+// of its ports between its look and its transaction.
+const conflictTries = 3
+
+// Apply implements [switchcfg.Driver]: one transaction, then the wait for
+// ovs-vswitchd. A plan that OVSDB refuses is not made at all; one that
+// ovs-vswitchd does not take up in time, or whose outcome is unknown because
+// OVSDB went away, counts as made.
+func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Change, error) {
+	if plan.Empty() {
+		return nil, nil
+	}
+	for try := range conflictTries {
+		tx, err := d.prepare(ctx, plan, try > 0)
+		if err != nil {
+			return nil, fmt.Errorf("switch %s: %w", d.name, err)
+		}
+		if len(tx.ops) == 0 {
+			return plan.Changes, nil
+		}
+		goal, err := d.commit(ctx, tx)
+		d.last.outdated = true
+		switch {
+		case isConflict(err):
+			continue
+		case errors.Is(err, switchcfg.ErrUnreachable):
+			return plan.Changes, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
+		case err != nil:
+			return nil, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
+		}
+		if err := d.inForce(ctx, goal, tx); err != nil {
+			return plan.Changes, fmt.Errorf("switch %s: %w", d.name, err)
+		}
+		return plan.Changes, nil
+	}
+	return nil, fmt.Errorf("switch %s: %w: its ports keep changing", d.name, switchcfg.ErrUnreachable)
+}
+
+// transaction is operations under construction.
+type transaction struct {
+	bridge uuid
+	ops    []operation
+	// all names every device of the plan.
+	all []string
+	// wired names the devices that are ports afterwards.
+	wired []string
+}
+
+// String names what the transaction changes.
+func (tx *transaction) String() string { return "port " + strings.Join(tx.all, ", ") }
+
+// prepare turns the plan into operations on the ports as they were seen last,
+// or, when that was never or is out of date, as they are.
+func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (*transaction, error) {
+	tx := &transaction{}
+	for _, c := range plan.Changes {
+		tx.all = append(tx.all, c.Device)
+	}
+	v := d.last
+	if again || !v.covers(tx.all) {
+		var err error
+		if v, err = d.look(ctx, switchcfg.Scope{Devices: tx.all}); err != nil {
+			return nil, err
+		}
+	}
+	tx.bridge = v.bridge
+	tx.guard(v, d.name)
+	guards := len(tx.ops)
+	for _, c := range plan.Changes {
+		s := v.ports[c.Device]
+		found, exists, err := d.port(ctx, c.Device, s)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("port %s: look it up: %w", c.Device, err)
+		case !exists && s.port == nil && c.After.Switch == "":
+			continue // gone with its device
+		case !exists && c.After.Switch != "":
+			return nil, fmt.Errorf("port %s: %w", c.Device, switchcfg.ErrNoPort)
+		}
+		if err := c.Admit(found); err != nil {
+			return nil, fmt.Errorf("port %s: %w", c.Device, err)
+		}
+		tx.change(c, s, d.name)
+	}
+	if len(tx.ops) == guards {
+		tx.ops = nil // all is done already
+	}
+	return tx, nil
+}
+
+// change adds the operations of one change.
+func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) {
+	if c.After.Switch != "" {
+		tx.wired = append(tx.wired, c.Device)
+	}
+	if s.port == nil {
+		if c.After.Switch == bridge {
+			tx.add(c)
+		}
+		return
+	}
+	if s.bridge != c.After.Switch {
+		tx.mutate(where("name", s.bridge), condition{"ports", "delete", s.port.UUID})
+		if c.After.Switch == "" {
+			return
+		}
+		tx.mutate(where("name", c.After.Switch), condition{"ports", "insert", s.port.UUID})
+	}
+	if columns := changed(c, s.port.ExternalIDs); len(columns) > 0 {
+		tx.update("Port", s.port.UUID, columns)
+	}
+	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
+		tx.update("Interface", s.port.Interfaces.first(), row{"mtu_request": mtu})
+	}
+}
+
+// guard makes the transaction fail when the bridge or the ports to change are
+// no longer the ones that were seen: on that bridge, and with that mark.
+func (tx *transaction) guard(v view, bridge string) {
+	holders := map[string]set[uuid]{bridge: {}}
+	for _, device := range tx.all {
+		if s := v.ports[device]; s.port != nil {
+			holders[s.bridge] = append(holders[s.bridge], s.port.UUID)
+			tx.wait("Port", where("_uuid", s.port.UUID), row{"external_ids": s.port.ExternalIDs})
+		}
+	}
+	for name, ports := range holders {
+		tx.wait("Bridge", []condition{{"name", "==", name}, {"ports", "includes", ports}}, row{"name": name})
+	}
+	tx.wait("Bridge", where("_uuid", v.bridge), row{"name": bridge})
+}
+
+// wait is the operation that fails, at once, unless the one row that is asked
+// for is as given.
+func (tx *transaction) wait(table string, rows []condition, as row) {
+	now := 0
+	tx.ops = append(tx.ops, operation{
+		Op: "wait", Table: table, Timeout: &now, Until: "==",
+		Where: rows, Columns: slices.Collect(maps.Keys(as)), Rows: []row{as},
+	})
+}
+
+// changed is the columns of Port that the change touches. It writes all of
+// external_ids, with the keys of others, which the guard has made sure of.
+func changed(c switchcfg.Change, ids dict) row {
+	before, after := c.Before.Settings, c.After.Settings
+	columns := row{}
+	if after.VLAN != nil && (before.VLAN == nil || !before.VLAN.Equal(*after.VLAN)) {
+		columns = encode(*after.VLAN).row()
+	}
+	if after.Isolated != vnet.ToggleLeave && before.Isolated != after.Isolated {
+		columns["protected"] = after.Isolated == vnet.ToggleOn
+	}
+	if c.Before.Owner != c.After.Owner {
+		columns["external_ids"] = remark(ids, c.After.Owner)
+	}
+	return columns
+}
+
+// add makes a device of the host a port. Like the taps of libvirt it is
+// transient: ovs-ctl forgets it at the next boot. A port without VLANs is
+// untagged, and not the trunk of everything that Open vSwitch would make of it.
+func (tx *transaction) add(c switchcfg.Change) {
+	n := len(tx.ops) // no two have the same
+	device, port := namedUUID(fmt.Sprintf("interface%d", n)), namedUUID(fmt.Sprintf("port%d", n))
+	vlan := c.After.Settings.VLAN
+	if vlan == nil {
+		vlan = &vnet.VLANSet{}
+	}
+	deviceRow := row{"name": c.Device, "external_ids": interfaceIDs(c.After.Owner)}
+	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
+		deviceRow["mtu_request"] = mtu
+	}
+	columns := encode(*vlan).row()
+	columns["name"] = c.Device
+	columns["interfaces"] = device
+	columns["protected"] = c.After.Settings.Isolated == vnet.ToggleOn
+	columns["external_ids"] = mark(c.After.Owner)
+	columns["other_config"] = dict{"transient": "true"}
+	tx.ops = append(tx.ops,
+		operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},
+		operation{Op: "insert", Table: "Port", Name: string(port), Row: columns})
+	tx.mutate(where("_uuid", tx.bridge), condition{"ports", "insert", port})
+}
+
+func (tx *transaction) update(table string, id uuid, columns row) {
+	tx.ops = append(tx.ops, operation{Op: "update", Table: table, Where: where("_uuid", id), Row: columns})
+}
+
+func (tx *transaction) mutate(bridge []condition, mutations ...condition) {
+	tx.ops = append(tx.ops, operation{Op: "mutate", Table: "Bridge", Where: bridge, Mutations: mutations})
+}

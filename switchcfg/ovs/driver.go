@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// database is the name of the database that configures Open vSwitch.
+const database = "Open_vSwitch"
+
+// Driver is a [switchcfg.Driver], [switchcfg.Learner] and [switchcfg.Vantager]
+// for one Open vSwitch bridge. It belongs to one goroutine at a time.
+//
+// A connection that breaks, or that a context interrupts, fails the call at
+// once with [switchcfg.ErrUnreachable]; the next call makes a new one.
+type Driver struct {
+	name   string
+	runDir string
+	links  *rtnl.Conn
+	conn   *conn // nil when there is none
+	last   view  // what was seen last
+}
+
+var (
+	_ switchcfg.Driver   = (*Driver)(nil)
+	_ switchcfg.Learner  = (*Driver)(nil)
+	_ switchcfg.Vantager = (*Driver)(nil)
+)
+
+// Option changes how [Open] connects.
+type Option func(*Driver)
+
+// WithRunDir names the directory with the sockets of Open vSwitch: db.sock, and
+// that of ovs-vswitchd. The default is /run/openvswitch, or /var/run/openvswitch
+// where there is no such.
+func WithRunDir(dir string) Option { return func(d *Driver) { d.runDir = dir } }
+
+// Open connects to OVSDB and finds the bridge sw.Name. The error is
+// [switchcfg.ErrUnreachable] when OVSDB does not answer,
+// [switchcfg.ErrPermission] when the caller may not talk to it, and
+// [switchcfg.ErrNoSwitch] when it knows no such bridge.
+func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
+	d := &Driver{name: sw.Name, runDir: defaultRunDir()}
+	for _, option := range options {
+		option(d)
+	}
+	links, err := rtnl.Dial()
+	if err != nil {
+		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
+	}
+	d.links = links
+	results, err := d.transact(ctx, d.readBridge())
+	if err == nil {
+		_, err = d.bridge(results)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("switch %s: %w", sw.Name, err), d.Close())
+	}
+	return d, nil
+}
+
+func defaultRunDir() string {
+	const usual, old = "/run/openvswitch", "/var/run/openvswitch"
+	if _, err := os.Stat(usual); err != nil {
+		if _, err := os.Stat(old); err == nil {
+			return old
+		}
+	}
+	return usual
+}
+
+// Capabilities implements [switchcfg.Driver].
+func (d *Driver) Capabilities() switchcfg.Capabilities {
+	const none = "Open vSwitch has no such setting for a port"
+	return switchcfg.Capabilities{Switch: d.name, Missing: map[switchcfg.Feature]string{
+		switchcfg.FeatureLearning:  none,
+		switchcfg.FeatureFlood:     none,
+		switchcfg.FeatureBPDUGuard: "Open vSwitch has no BPDU guard",
+	}}
+}
+
+// Close implements [switchcfg.Driver].
+func (d *Driver) Close() error {
+	d.links.Close()
+	return d.hangUp()
+}
+
+func (d *Driver) hangUp() error {
+	if d.conn == nil {
+		return nil
+	}
+	err := d.conn.Close()
+	d.conn = nil
+	return err
+}
+
+// call calls OVSDB, connecting first where needed.
+func (d *Driver) call(ctx context.Context, result any, method string, params ...any) error {
+	if d.conn == nil {
+		c, err := dial(ctx, filepath.Join(d.runDir, "db.sock"))
+		if err != nil {
+			return err
+		}
+		d.conn = c
+		if err := c.follow(ctx); err != nil {
+			return errors.Join(err, d.hangUp())
+		}
+	}
+	err := d.conn.call(ctx, result, method, params...)
+	if errors.Is(err, switchcfg.ErrUnreachable) {
+		_ = d.hangUp() // it is broken already
+	}
+	return err
+}
+
+// transact carries out one transaction.
+func (d *Driver) transact(ctx context.Context, ops ...operation) ([]*result, error) {
+	params := make([]any, 0, 1+len(ops))
+	params = append(params, database)
+	for _, op := range ops {
+		params = append(params, op)
+	}
+	var results []*result
+	if err := d.call(ctx, &results, "transact", params...); err != nil {
+		return nil, err
+	}
+	return results, opErrorIn(results)
+}
+
+// readBridge is the operation whose result, the first of its transaction,
+// bridge reads.
+func (d *Driver) readBridge(columns ...string) operation {
+	return read("Bridge", where("name", d.name), append(columns, "_uuid")...)
+}
+
+func (d *Driver) bridge(results []*result) (bridgeRow, error) {
+	rows, err := rowsOf[bridgeRow](results, 0)
+	if err != nil {
+		return bridgeRow{}, fmt.Errorf("read the bridge: %w", err)
+	}
+	if len(rows) != 1 {
+		return bridgeRow{}, fmt.Errorf("%w: Open vSwitch has no bridge of that name: ovs-vsctl add-br %s",
+			switchcfg.ErrNoSwitch, d.name)
+	}
+	return rows[0], nil
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Learned implements [switchcfg.Learner]: it asks ovs-vswitchd, because OVSDB
+// does not have it. The bridge's own port and internal ports, which are the
+// host's own devices, are left out.
+func (d *Driver) Learned(ctx context.Context) ([]switchcfg.Learned, error) {
+	names, err := d.portNumbers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("switch %s: %w", d.name, err)
+	}
+	table, err := d.control(ctx, "fdb/show", d.name)
+	if err != nil {
+		return nil, fmt.Errorf("switch %s: list learned addresses: %w", d.name, err)
+	}
+	return parseFDB(table, names), nil
+}
+
+// portNumbers maps the numbers that ovs-vswitchd gives the ports of the bridge
+// to the names of those that may lead to guests.
+func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
+	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]condition{}), readInterfaces([]condition{}))
+	if err != nil {
+		return nil, fmt.Errorf("read ports: %w", err)
+	}
+	bridge, err := d.bridge(results)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := rowsOf[portRow](results, 1)
+	if err != nil {
+		return nil, fmt.Errorf("read ports: %w", err)
+	}
+	interfaces, err := rowsOf[interfaceRow](results, 2)
+	if err != nil {
+		return nil, fmt.Errorf("read interfaces: %w", err)
+	}
+	return numbers(bridge, ports, interfaces), nil
+}
+
+// numbers names the ports of the bridge, each by the numbers of its interfaces:
+// one, or several of a bond.
+func numbers(bridge bridgeRow, ports []portRow, interfaces []interfaceRow) map[string]string {
+	ours := bridge.has()
+	portOf := map[uuid]string{}
+	for _, p := range ports {
+		for _, id := range p.Interfaces {
+			if ours[p.UUID] {
+				portOf[id] = p.Name
+			}
+		}
+	}
+	names := map[string]string{}
+	for _, i := range interfaces {
+		if name := portOf[i.UUID]; name != "" && i.Type != "internal" {
+			names[strconv.Itoa(i.PortNumber.first())] = name
+		}
+	}
+	return names
+}
+
+// control sends a command to ovs-vswitchd, as ovs-appctl(8) does.
+func (d *Driver) control(ctx context.Context, command string, args ...any) (string, error) {
+	pidFile := filepath.Join(d.runDir, "ovs-vswitchd.pid")
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		return "", fmt.Errorf("ovs-vswitchd %w: is it running? (no %s)", switchcfg.ErrUnreachable, pidFile)
+	}
+	c, err := dial(ctx, filepath.Join(d.runDir, fmt.Sprintf("ovs-vswitchd.%s.ctl", strings.TrimSpace(string(pid)))))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close() //nolint:errcheck // a connection that was only read from
+	var text string
+	err = c.call(ctx, &text, command, args...)
+	return text, err
+}
+
+// parseFDB reads the table of fdb/show: port, VLAN, MAC, age. Lines that are
+// none of that, and ports without a name, are skipped.
+func parseFDB(table string, names map[string]string) []switchcfg.Learned {
+	const columns = 4
+	var rows []switchcfg.Learned
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < columns || names[fields[0]] == "" {
+			continue
+		}
+		vlan, errVLAN := strconv.ParseUint(fields[1], 10, 12)
+		mac, errMAC := vnet.ParseMAC(fields[2])
+		if errVLAN == nil && errMAC == nil {
+			rows = append(rows, switchcfg.Learned{MAC: mac, VLAN: vnet.VLANID(vlan), Device: names[fields[0]]})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Keys of Port.external_ids that are ours.
+const (
+	keyGuest   = "virt-vnet-guest"
+	keyMAC     = "virt-vnet-mac"
+	keyNetwork = "virt-vnet-network"
+	keyVantage = "virt-vnet-vantage"
+)
+
+type bridgeRow struct {
+	UUID  uuid      `json:"_uuid"`
+	Name  string    `json:"name"`
+	Ports set[uuid] `json:"ports"`
+}
+
+// has is the ports of the bridge, for looking one up.
+func (b bridgeRow) has() map[uuid]bool {
+	all := make(map[uuid]bool, len(b.Ports))
+	for _, id := range b.Ports {
+		all[id] = true
+	}
+	return all
+}
+
+type portRow struct {
+	UUID        uuid      `json:"_uuid"`
+	Name        string    `json:"name"`
+	Interfaces  set[uuid] `json:"interfaces"`
+	Protected   bool      `json:"protected"`
+	ExternalIDs dict      `json:"external_ids"`
+	vlanColumns
+}
+
+// interfaceRow is the device of a port. A port has several only when it is a
+// bond.
+type interfaceRow struct {
+	UUID       uuid        `json:"_uuid"`
+	Name       string      `json:"name"`
+	Type       string      `json:"type"`
+	MTU        set[int]    `json:"mtu"`
+	Error      set[string] `json:"error"`
+	PortNumber set[int]    `json:"ofport"`
+}
+
+func readPorts(rows []condition) operation {
+	return read("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode")
+}
+
+func readInterfaces(rows []condition) operation {
+	return read("Interface", rows, "_uuid", "name", "type", "mtu", "error", "ofport")
+}
+
+// virtual reports whether the kernel knows nothing of a device of this type,
+// such as a vhost-user socket.
+func (i interfaceRow) virtual() bool {
+	return !slices.Contains([]string{"", "system", "internal", "tap"}, i.Type)
+}
+
+// owner reads the mark. A mark without a readable MAC is still ours.
+func owner(ids dict) switchcfg.Owner {
+	mac, _ := vnet.ParseMAC(ids[keyMAC])
+	return switchcfg.Owner{Guest: ids[keyGuest], MAC: mac, Network: ids[keyNetwork]}
+}
+
+// mark is owner as external_ids.
+func mark(o switchcfg.Owner) dict {
+	ids := dict{keyGuest: o.Guest, keyMAC: o.MAC.String(), keyNetwork: o.Network}
+	maps.DeleteFunc(ids, func(_, value string) bool { return value == "" })
+	return ids
+}
+
+// remark is external_ids with the mark of o in place of any other of ours.
+func remark(ids dict, o switchcfg.Owner) dict {
+	all := mark(o)
+	for key, value := range ids {
+		if key != keyGuest && key != keyMAC && key != keyNetwork {
+			all[key] = value
+		}
+	}
+	return all
+}
+
+// interfaceIDs is what libvirt writes to an interface that it adds
+// (virNetDevOpenvswitchAddPort), so that controllers find the guest by it.
+func interfaceIDs(o switchcfg.Owner) dict {
+	ids := dict{"iface-id": newUUID(), "iface-status": "active"}
+	if !o.MAC.IsZero() {
+		ids["attached-mac"] = o.MAC.String()
+	}
+	if o.Guest != "" {
+		ids["vm-id"] = o.Guest
+	}
+	return ids
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4). It names an interface
+// and need not be hard to guess.
+func newUUID() string {
+	high, low := rand.Uint64(), rand.Uint64()
+	high = high&^uint64(0xf000) | 0x4000
+	low = low&^(uint64(3)<<62) | 1<<63
+	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x",
+		high>>32, high>>16&0xffff, high&0xffff, low>>48, low&0xffffffffffff)
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// The values of Port.vlan_mode that this package sets.
+const (
+	modeAccess         = "access"
+	modeTrunk          = "trunk"
+	modeNativeTagged   = "native-tagged"
+	modeNativeUntagged = "native-untagged"
+)
+
+// vlanColumns is the columns of a Port that make its VLAN membership
+// (ovs-vswitchd.conf.db(5), "VLAN Configuration").
+type vlanColumns struct {
+	Tag    set[int]    `json:"tag"`
+	Trunks set[int]    `json:"trunks"`
+	Mode   set[string] `json:"vlan_mode"`
+}
+
+// row is the columns as a row to write.
+func (c vlanColumns) row() row {
+	return row{"tag": c.Tag, "trunks": c.Trunks, "vlan_mode": c.Mode}
+}
+
+// decode is what the columns mean. What a [vnet.VLANSet] cannot say is in its
+// Extra, from which encode makes the same columns again.
+func decode(c vlanColumns) *vnet.VLANSet {
+	s := plain(c)
+	if !encode(s).equal(c) {
+		s.Extra = c.String()
+	}
+	return &s
+}
+
+// plain is decode for the columns that a VLANSet can express.
+func plain(c vlanColumns) vnet.VLANSet {
+	mode := c.Mode.first()
+	if mode == "" {
+		mode = modeTrunk
+		if len(c.Tag) > 0 {
+			mode = modeAccess
+		}
+	}
+	tag := vnet.VLANID(c.Tag.first())
+	trunk := vnet.AllVLANs()
+	if len(c.Trunks) > 0 {
+		trunk = ranges(slices.DeleteFunc(slices.Clone(c.Trunks), func(id int) bool { return !vnet.VLANID(id).Valid() }))
+	}
+	switch mode {
+	case modeTrunk:
+		return vnet.VLANSet{Trunk: trunk}
+	case modeNativeTagged, modeNativeUntagged:
+		return vnet.VLANSet{Trunk: trunk, Native: tag, NativeTagged: mode == modeNativeTagged}
+	}
+	return vnet.VLANSet{Access: tag}
+}
+
+// encode is the columns that make a port a member of s, as libvirt would write
+// them.
+func encode(s vnet.VLANSet) vlanColumns {
+	if s.Extra != "" {
+		return parseColumns(s.Extra)
+	}
+	if !s.IsTrunk() {
+		return vlanColumns{Tag: set[int]{int(s.Access)}}
+	}
+	var c vlanColumns
+	if !slices.Equal(s.Trunk.Normal(), vnet.AllVLANs()) {
+		c.Trunks = ids(s.Trunk)
+	}
+	if s.Native == 0 {
+		return c
+	}
+	c.Tag = set[int]{int(s.Native)}
+	c.Mode = set[string]{modeNativeUntagged}
+	if s.NativeTagged {
+		c.Mode = set[string]{modeNativeTagged}
+	}
+	if len(s.Trunk) == 0 {
+		c.Trunks = set[int]{int(s.Native)} // no trunks at all would be all VLANs
+	}
+	return c
+}
+
+// equal reports whether both mean the same to ovs-vswitchd. Saying the mode
+// that goes without saying makes no difference.
+func (c vlanColumns) equal(other vlanColumns) bool {
+	return slices.Equal(c.Tag, other.Tag) && c.mode() == other.mode() &&
+		slices.Equal(slices.Sorted(slices.Values(c.Trunks)), slices.Sorted(slices.Values(other.Trunks)))
+}
+
+func (c vlanColumns) mode() string {
+	switch mode := c.Mode.first(); {
+	case mode == modeAccess && len(c.Tag) > 0, mode == modeTrunk && len(c.Tag) == 0:
+		return ""
+	default:
+		return mode
+	}
+}
+
+// String returns the columns as ovs-vsctl(8) takes them, such as
+// "tag=20 trunks=0,10-12 vlan_mode=dot1q-tunnel".
+func (c vlanColumns) String() string {
+	var words []string
+	if len(c.Tag) > 0 {
+		words = append(words, "tag="+strconv.Itoa(c.Tag.first()))
+	}
+	if len(c.Trunks) > 0 {
+		words = append(words, "trunks="+ranges(c.Trunks).String())
+	}
+	if len(c.Mode) > 0 {
+		words = append(words, "vlan_mode="+c.Mode.first())
+	}
+	return strings.Join(words, " ")
+}
+
+// parseColumns reads what String wrote.
+func parseColumns(text string) vlanColumns {
+	var c vlanColumns
+	for word := range strings.FieldsSeq(text) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "tag":
+			var tag int
+			if _, err := fmt.Sscan(value, &tag); err == nil {
+				c.Tag = set[int]{tag}
+			}
+		case "trunks":
+			for item := range strings.SplitSeq(value, ",") {
+				first, last, isRange := strings.Cut(item, "-")
+				if !isRange {
+					last = first
+				}
+				from, errFrom := strconv.ParseUint(first, 10, 12)
+				to, errTo := strconv.ParseUint(last, 10, 12)
+				for id := from; errFrom == nil && errTo == nil && id <= to; id++ {
+					c.Trunks = append(c.Trunks, int(id))
+				}
+			}
+		case "vlan_mode":
+			c.Mode = set[string]{value}
+		}
+	}
+	return c
+}
+
+// ranges makes ranges of single VLANs.
+func ranges(ids []int) vnet.VLANRanges {
+	var list vnet.VLANRanges
+	for _, id := range ids {
+		list = append(list, vnet.VLANRange{First: vnet.VLANID(id), Last: vnet.VLANID(id)})
+	}
+	return list.Normal()
+}
+
+// ids makes single VLANs of ranges.
+func ids(list vnet.VLANRanges) set[int] {
+	var all set[int]
+	for _, r := range list.Normal() {
+		for id := int(r.First); id <= int(r.Last); id++ {
+			all = append(all, id)
+		}
+	}
+	return all
+}
