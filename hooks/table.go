@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package hooks
+
+import (
+	"context"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+)
+
+// Handler does the work of the operations. A nil function does nothing.
+type Handler struct {
+	// Prepare is called before libvirt has made the guest's devices.
+	Prepare func(context.Context, libvirtnet.Domain) error
+	// Start is called when they are there and QEMU does not run yet.
+	Start func(context.Context, libvirtnet.Domain) error
+	// Started is called when the guest's CPUs run.
+	Started func(context.Context, libvirtnet.Domain) error
+	// Stopped is called when the guest is gone, and again when its devices
+	// are too.
+	Stopped func(context.Context, libvirtnet.Domain) error
+	// Reconnect is called for each running guest when libvirt restarts.
+	Reconnect func(context.Context, libvirtnet.Domain) error
+	// PortCreated is called before a guest gets a NIC in a network, also at
+	// hot-plug. The domain has that one NIC.
+	PortCreated func(context.Context, libvirtnet.Domain) error
+}
+
+// OnFailure is what becomes of a failed operation. The zero OnFailure is
+// invalid.
+type OnFailure int
+
+// The failure policies of operations.
+const (
+	// Refuse makes libvirt refuse what it was about to do, unless the policy
+	// of the network concerned is to warn.
+	Refuse OnFailure = iota + 1
+	// Pass logs the failure and tells libvirt that all is well: a non-zero
+	// exit code would kill a running guest, or nobody would look at it.
+	Pass
+)
+
+// String returns "refuse" or "log, exit 0".
+func (f OnFailure) String() string {
+	switch f {
+	case Refuse:
+		return "refuse"
+	case Pass:
+		return "log, exit 0"
+	}
+	return "invalid"
+}
+
+// Operation is one row of the operation table.
+type Operation struct {
+	Driver string // libvirt's driver
+	Name   string // libvirt's operation
+	// Does says for people what virt-vnet does.
+	Does      string
+	OnFailure OnFailure
+
+	pick  func(Handler) func(context.Context, libvirtnet.Domain) error
+	parse func(payload []byte) (libvirtnet.Domain, error)
+	wires bool // it brings ports to their wanted state
+}
+
+// Operations returns the operation table. Whatever is not in it, virt-vnet does
+// nothing at and exits with 0.
+func Operations() []Operation {
+	const unplug = "release the guest's ports, drop its record; fine when already gone"
+	const portCheck = "check that the network's switch is up and can do what the network needs"
+	return []Operation{
+		{
+			Driver: "qemu", Name: "prepare", OnFailure: Refuse, parse: libvirtnet.ParseDomain,
+			Does: "check that the networks' records are readable, their switches up and able to do what is needed",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Prepare },
+		},
+		{
+			Driver: "qemu", Name: "start", OnFailure: Refuse, parse: libvirtnet.ParseDomain, wires: true,
+			Does: "wire every NIC in networks of ours; undo all if one fails",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Start },
+		},
+		{
+			Driver: "qemu", Name: "started", OnFailure: Pass, parse: libvirtnet.ParseDomain,
+			Does: "note in the guest's record that it runs",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Started },
+		},
+		{
+			Driver: "qemu", Name: "stopped", OnFailure: Pass, parse: libvirtnet.ParseDomain, Does: unplug,
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Stopped },
+		},
+		{
+			Driver: "qemu", Name: "release", OnFailure: Pass, parse: libvirtnet.ParseDomain, Does: unplug,
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Stopped },
+		},
+		{
+			Driver: "qemu", Name: "reconnect", OnFailure: Pass, parse: libvirtnet.ParseDomain, wires: true,
+			Does: "compare and rewire what drifted",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Reconnect },
+		},
+		{Driver: "qemu", Name: "migrate", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
+		{Driver: "qemu", Name: "restore", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
+		{
+			Driver: "network", Name: "port-created", OnFailure: Refuse, parse: parsePort, Does: portCheck,
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.PortCreated },
+		},
+		{
+			Driver: "network", Name: "plugged", OnFailure: Refuse, parse: parsePort, Does: portCheck + " (libvirt before 5.5)",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.PortCreated },
+		},
+	}
+}
+
+// operation returns the row for ev, or one that does nothing.
+func operation(ev Event) Operation {
+	ops := Operations()
+	i := slices.IndexFunc(ops, func(op Operation) bool { return op.Driver == ev.Driver && op.Name == ev.Operation })
+	if i < 0 {
+		return Operation{Driver: ev.Driver, Name: ev.Operation, OnFailure: Pass, Does: "nothing"}
+	}
+	return ops[i]
+}
+
+// run calls the handler for ev.
+func (op Operation) run(ctx context.Context, h Handler, ev Event) error {
+	if op.pick == nil {
+		return nil
+	}
+	handle := op.pick(h)
+	if handle == nil {
+		return nil
+	}
+	dom, err := op.parse(ev.Payload)
+	if err != nil {
+		return err
+	}
+	return handle(ctx, dom)
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package hooks
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/internal/state"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+)
+
+// Two locks keep hooks apart. The guest's makes its record, which spans
+// switches, the work of one process at a time. The switch's makes looking and
+// changing one step: without it, the hook of a stopping guest could see its own
+// vnet0, and change the vnet0 that libvirt has since given to the next guest.
+// Everybody takes the guest's lock first and then those of the switches by
+// name, so nobody waits in a circle.
+
+// lockSwitches locks the switches of groups.
+func (w *Wirer) lockSwitches(ctx context.Context, groups []*group) (unlock func() error, err error) {
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.sw.Name)
+	}
+	slices.Sort(names)
+	var unlocks []func() error
+	unlock = func() error {
+		var errs []error
+		for _, u := range unlocks {
+			errs = append(errs, u())
+		}
+		return errors.Join(errs...)
+	}
+	for _, name := range slices.Compact(names) {
+		u, err := w.Store.Lock(ctx, name)
+		if err != nil {
+			return nil, errors.Join(err, unlock())
+		}
+		unlocks = append(unlocks, u)
+	}
+	return unlock, nil
+}
+
+// Unwire releases the ports of a guest that has stopped, and drops its record.
+// Ports that are gone are fine, and so is a guest that never had any. A device
+// that carries the mark of another guest by now, or none, is left alone. When a
+// switch cannot be reached the record stays, for the next try.
+func (w *Wirer) Unwire(ctx context.Context, uuid string) (err error) {
+	if _, err := w.Store.Guest(uuid); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	unlock, err := w.Store.LockGuest(ctx, uuid)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	record, err := w.Store.Guest(uuid)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // released by the one who held the lock
+	case errors.Is(err, state.ErrDamaged):
+		// The ports die with the guest's devices, the record must not stay.
+		return errors.Join(err, w.Store.RemoveGuest(uuid))
+	case err != nil:
+		return err
+	}
+	if err := w.release(ctx, record); err != nil {
+		return err
+	}
+	w.log().Info("released", "guest", record.Guest.Name, "ports", len(record.Ports))
+	return w.Store.RemoveGuest(uuid)
+}
+
+func (w *Wirer) release(ctx context.Context, record state.Guest) (err error) {
+	var groups []*group
+	for _, sw := range record.Switches {
+		groups = append(groups, &group{sw: sw})
+	}
+	unlock, err := w.lockSwitches(ctx, groups)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, closeAll(groups)) }()
+	var errs []error
+	for _, g := range groups {
+		if err := w.releaseOn(ctx, g, record); !errors.Is(err, switchcfg.ErrNoSwitch) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// releaseOn releases the guest's ports on one switch.
+func (w *Wirer) releaseOn(ctx context.Context, g *group, record state.Guest) error {
+	var devices []string
+	for _, p := range record.Ports {
+		if p.Switch == g.sw.Name {
+			devices = append(devices, p.Device)
+		}
+	}
+	if err := w.open(ctx, g); err != nil {
+		return err
+	}
+	// Libvirt may take a device away, or give its name to another guest, while
+	// we look: then we look again. Each time there is one less.
+	for range devices {
+		have, err := g.driver.Observe(ctx, switchcfg.Scope{Devices: devices})
+		if err != nil {
+			return err
+		}
+		plan := releasePlan(record, have)
+		if plan.Empty() {
+			return nil
+		}
+		_, err = g.driver.Apply(ctx, plan)
+		if !errors.Is(err, switchcfg.ErrNoPort) && !errors.Is(err, switchcfg.ErrNotOwned) {
+			return err
+		}
+	}
+	return nil
+}
+
+// releasePlan brings the ports that carry the guest's mark to how libvirt left
+// them: whoever made a device may keep it.
+func releasePlan(record state.Guest, have switchcfg.State) switchcfg.Plan {
+	plan := switchcfg.Plan{Switch: have.Switch}
+	for _, device := range have.Devices() {
+		found := have.Ports[device]
+		if found.Owner.Guest != record.Guest.UUID {
+			continue
+		}
+		before, ok := beforeImage(record, have.Switch, device)
+		if !ok {
+			before = found
+		}
+		before.Switch, before.Owner = found.Switch, switchcfg.Owner{}
+		plan.Changes = append(plan.Changes, switchcfg.Change{Device: device, Before: found, After: before})
+	}
+	return plan
+}
+
+// Started notes in the record of a wired guest that its CPUs run.
+func (w *Wirer) Started(ctx context.Context, dom libvirtnet.Domain) (err error) {
+	if _, err := w.Store.Guest(dom.UUID); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	unlock, err := w.Store.LockGuest(ctx, dom.UUID)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	record, err := w.Store.Guest(dom.UUID)
+	if err != nil {
+		return err
+	}
+	record.Started = w.now()
+	return w.Store.PutGuest(record)
+}
+
+// Preflight finds out, touching nothing, whether the guest's NICs could be
+// wired: the records of their networks are readable, the switches there and up,
+// and able to do what is asked. The guest's devices need not exist. The error is
+// as with [Wirer.Wire].
+func (w *Wirer) Preflight(ctx context.Context, dom libvirtnet.Domain) (err error) {
+	groups, errs := groups(withDevices(w.legs(dom)))
+	defer func() { err = errors.Join(err, closeAll(groups)) }()
+	for _, g := range groups {
+		errs = append(errs, byPolicy(g.onFailure, w.able(ctx, g)))
+	}
+	return combine(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+}
+
+// able reports why the switch cannot do what is asked.
+func (w *Wirer) able(ctx context.Context, g *group) (err error) {
+	if err := w.open(ctx, g); err != nil {
+		return err
+	}
+	if g.want, err = switchcfg.Desired(g.ports, g.sw); err != nil {
+		return err
+	}
+	return g.driver.Capabilities().Check(g.want)
+}
+
+// withDevices gives a name of its own to each NIC whose device does not exist
+// yet.
+func withDevices(legs []leg) []leg {
+	for i := range legs {
+		if legs[i].port.Device == "" {
+			legs[i].port.Device = placeholder(legs[i].nic)
+		}
+	}
+	return legs
+}
+
+// placeholder is no valid device name, so it can be no other port's.
+func placeholder(nic libvirtnet.DomainNIC) string { return "NIC/" + nic.MAC.String() }

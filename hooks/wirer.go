@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/internal/state"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Wirer brings the ports of one guest to what the records of its networks say.
+// It reads the records of those networks only, so that its time does not grow
+// with their number. Its methods are safe for concurrent use by any number of
+// processes.
+type Wirer struct {
+	Store state.Store
+	// Open returns a driver for the switch, which the Wirer closes.
+	Open func(context.Context, vnet.Switch) (switchcfg.Driver, error)
+	// Log gets a line for each guest that was wired or released. Nil discards
+	// it.
+	Log *slog.Logger
+	// Now is the clock of the records. Nil means [time.Now].
+	Now func() time.Time
+}
+
+// Handler returns the Wirer as the handler of [Main].
+func (w *Wirer) Handler() Handler {
+	return Handler{
+		Prepare:     w.Preflight,
+		Start:       w.Wire,
+		Started:     w.Started,
+		Stopped:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.Unwire(ctx, dom.UUID) },
+		Reconnect:   w.reconnect,
+		PortCreated: w.Preflight,
+	}
+}
+
+// reconnect is Wire for a guest that has been running for a while: libvirt may
+// have forgotten the networks of its NICs.
+func (w *Wirer) reconnect(ctx context.Context, dom libvirtnet.Domain) error {
+	return w.Wire(ctx, Recall(w.Store, dom))
+}
+
+func (w *Wirer) log() *slog.Logger {
+	if w.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return w.Log
+}
+
+func (w *Wirer) now() time.Time {
+	if w.Now == nil {
+		return time.Now()
+	}
+	return w.Now()
+}
+
+// leg is one NIC of a guest with what its network makes of it.
+type leg struct {
+	nic libvirtnet.DomainNIC
+	// managed says that the NIC is in a network of ours.
+	managed bool
+	// port is what the NIC's port should be; its Switch, and sw, are empty
+	// when there is nothing to wire. note says why, or why it is not ours.
+	port vnet.Port
+	sw   vnet.Switch
+	note string
+	// err is why nothing can be said about the NIC.
+	err       error
+	onFailure vnet.FailurePolicy
+}
+
+// wired reports whether the leg's port is to be brought to a state of ours.
+func (l leg) wired() bool { return l.sw.Name != "" }
+
+// lookup is the record of one network, or why there is none.
+type lookup struct {
+	record state.Network
+	err    error
+}
+
+// legs looks up the networks of the guest's NICs, each once.
+func (w *Wirer) legs(dom libvirtnet.Domain) []leg {
+	legs := make([]leg, len(dom.NICs))
+	known := map[string]lookup{}
+	for i, nic := range dom.NICs {
+		found, ok := known[nic.Network]
+		if !ok && nic.Network != "" {
+			found.record, found.err = w.Store.Network(nic.Network)
+			known[nic.Network] = found
+		}
+		legs[i] = legOf(dom.Ref(), nic, found)
+	}
+	return legs
+}
+
+func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup) leg {
+	l := leg{nic: nic}
+	if nic.Network == "" {
+		l.note = fmt.Sprintf("not managed: not in a libvirt network (interface type %s)", nic.Type)
+		return l
+	}
+	record, err := network.record, network.err
+	if errors.Is(err, fs.ErrNotExist) {
+		l.note = fmt.Sprintf("not managed: network %s is not virt-vnet's", nic.Network)
+		return l
+	}
+	l.managed = true
+	if err != nil {
+		// Whether the network lets a failure pass is in the record, too.
+		remedy := "write it anew with: virt-vnet apply"
+		if errors.Is(err, state.ErrNewer) {
+			remedy = "update the hook with that version's: virt-vnet hooks install"
+		}
+		l.err = fmt.Errorf("network %s: %w: %s", nic.Network, err, remedy)
+		return l
+	}
+	n := record.Network
+	l.onFailure = n.OnFailure
+	policy, ok := n.PolicyFor(nic.Portgroup)
+	if !ok {
+		l.err = fmt.Errorf("network %s: no portgroup %s: add it to the spec, then: virt-vnet apply", n.Name, nic.Portgroup)
+		return l
+	}
+	// What the guest's own XML says is more special, or, with isolation, more
+	// strict, than what the network says.
+	policy.Isolated = policy.Isolated || nic.Isolated && n.Mode != vnet.ModeMacvtap
+	l.port = vnet.Port{
+		Device: nic.Device, Guest: guest, MAC: nic.MAC, Network: n.Name,
+		Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy,
+	}
+	if nic.MTU != 0 {
+		l.port.MTU = nic.MTU
+	}
+	l.attach(record)
+	return l
+}
+
+// attach says which switch the port is on, if there is one to wire.
+func (l *leg) attach(record state.Network) {
+	switch n := record.Network; n.Mode {
+	case vnet.ModeBridge:
+		l.sw = record.Switch
+		if l.sw.Name == "" || l.sw.Driver == 0 {
+			l.err = fmt.Errorf("network %s: %w: it has no switch: write it anew with: virt-vnet apply", n.Name, state.ErrDamaged)
+		}
+	case vnet.ModeNAT, vnet.ModeIsolated:
+		// Libvirt makes the bridge, with all it needs for a plain network.
+		switch {
+		case plain(l.port):
+			l.note = "nothing to wire: libvirt's own bridge does all that the network asks for"
+		case l.nic.Bridge == "":
+			l.note = "wired at start: libvirt's own bridge is not known before"
+		default:
+			l.sw = vnet.Switch{Name: l.nic.Bridge, Driver: vnet.DriverLinux}
+		}
+	case vnet.ModeMacvtap:
+		l.note = fmt.Sprintf("nothing to wire: macvtap on %s, without a switch of the host", n.Device)
+	default:
+		l.err = fmt.Errorf("network %s: %w: it has no mode: write it anew with: virt-vnet apply", n.Name, state.ErrDamaged)
+	}
+	l.port.Switch = l.sw.Name
+}
+
+// plain reports whether the port asks for nothing of its switch that libvirt
+// does not do by itself.
+func plain(p vnet.Port) bool {
+	policy := p.Policy
+	return policy.VLAN.IsZero() && !policy.Isolated && policy.Learning == vnet.ToggleLeave &&
+		policy.Flood == vnet.ToggleLeave && policy.BPDUGuard == vnet.ToggleLeave
+}
+
+// byPolicy is err as the networks concerned want it taken.
+func byPolicy(policy vnet.FailurePolicy, err error) error {
+	if policy == vnet.FailureWarn && err != nil {
+		return &Warning{Err: err}
+	}
+	return err
+}
+
+// combine makes one error of several: a [Warning] if all are.
+func combine(errs []error) error {
+	var refused, warned []error
+	for _, err := range errs {
+		if warning, ok := errors.AsType[*Warning](err); ok {
+			warned = append(warned, warning.Err)
+		} else {
+			refused = append(refused, err)
+		}
+	}
+	if len(refused) > 0 {
+		return errors.Join(append(refused, warned...)...)
+	}
+	return byPolicy(vnet.FailureWarn, errors.Join(warned...))
+}
+
+// strictest is the policy for failures that concern all of the legs.
+func strictest(legs []leg) vnet.FailurePolicy {
+	refuses := func(l leg) bool { return l.managed && l.onFailure == vnet.FailureRefuse }
+	if slices.ContainsFunc(legs, refuses) {
+		return vnet.FailureRefuse
+	}
+	return vnet.FailureWarn
+}
