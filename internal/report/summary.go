@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/verify"
+)
+
+// tally is what a network's line says.
+type tally struct {
+	nics    map[verify.Status]int
+	guests  []string
+	gateway map[verify.Status]int
+	reach   map[verify.Status]int
+	apart   map[string]map[verify.Status]int
+}
+
+func (p *printer) networks(r verify.Report) {
+	if len(r.NICs) == 0 {
+		p.line("")
+		p.line("No NIC was checked.")
+		return
+	}
+	tallies := tallyUp(r)
+	rows := [][]cell{{{"NETWORK", dim}, {"GUESTS", dim}, {"NICS", dim}, {"GATEWAY", dim}, {"REACH", dim}, {"KEPT APART FROM", dim}}}
+	for _, name := range slices.Sorted(maps.Keys(tallies)) {
+		t := tallies[name]
+		rows = append(rows, []cell{
+			{name, bold}, {brief(t.guests, 4), ""}, ratio(t.nics), ratio(t.gateway), ratio(t.reach), apart(t.apart),
+		})
+	}
+	p.line("")
+	p.table(rows)
+}
+
+func tallyUp(r verify.Report) map[string]*tally {
+	all := map[string]*tally{}
+	for _, n := range r.NICs {
+		t := all[n.Network]
+		if t == nil {
+			t = &tally{
+				nics: map[verify.Status]int{}, gateway: map[verify.Status]int{},
+				reach: map[verify.Status]int{}, apart: map[string]map[verify.Status]int{},
+			}
+			all[n.Network] = t
+		}
+		t.nics[n.Status]++
+		t.gateway[n.Rung(verify.RungGateway).Status]++
+		if !slices.Contains(t.guests, n.Guest) {
+			t.guests = append(t.guests, n.Guest)
+		}
+	}
+	for _, pair := range r.Pairs {
+		if pair.Expect == verify.ExpectReach {
+			if t := all[pair.From.Network]; t != nil {
+				t.reach[pair.Status]++
+			}
+			continue
+		}
+		countApart(all, pair, pair.From.Network, pair.To.Network)
+		if pair.From.Network != pair.To.Network {
+			countApart(all, pair, pair.To.Network, pair.From.Network)
+		}
+	}
+	return all
+}
+
+func countApart(all map[string]*tally, pair verify.PairResult, network, other string) {
+	t := all[network]
+	if t == nil {
+		return
+	}
+	if t.apart[other] == nil {
+		t.apart[other] = map[verify.Status]int{}
+	}
+	t.apart[other][pair.Status]++
+}
+
+// ratio says how many of those that could be checked are fine. What was not
+// reached because of something else is not counted.
+func ratio(n map[verify.Status]int) cell {
+	good, bad, unsure := n[verify.StatusPass], n[verify.StatusFail]+n[verify.StatusLeak], n[verify.StatusInconclusive]
+	switch {
+	case good+bad+unsure == 0:
+		return cell{"-", dim}
+	case bad > 0:
+		return cell{fmt.Sprintf("%d of %d", good, good+bad+unsure), red}
+	case unsure > 0:
+		return cell{fmt.Sprintf("%d of %d", good, good+unsure), yellow}
+	}
+	return cell{fmt.Sprintf("%d of %d", good, good), green}
+}
+
+// apart lists the networks that a network is kept apart from, the worst first.
+func apart(networks map[string]map[verify.Status]int) cell {
+	var leaks, unsure, proved []string
+	for _, name := range slices.Sorted(maps.Keys(networks)) {
+		n := networks[name]
+		switch {
+		case n[verify.StatusLeak] > 0:
+			leaks = append(leaks, name)
+		case n[verify.StatusInconclusive] > 0:
+			unsure = append(unsure, name)
+		case n[verify.StatusPass] > 0:
+			proved = append(proved, name)
+		}
+	}
+	var parts []string
+	color := green
+	if len(proved) > 0 {
+		parts = append(parts, brief(proved, 6))
+	}
+	if len(unsure) > 0 {
+		parts, color = append([]string{"not proved: " + brief(unsure, 6)}, parts...), yellow
+	}
+	if len(leaks) > 0 {
+		parts, color = append([]string{"LEAKS: " + brief(leaks, 6)}, parts...), red
+	}
+	if len(parts) == 0 {
+		return cell{"-", dim}
+	}
+	return cell{strings.Join(parts, "; "), color}
+}
+
+// reason is why something was not checked, and for whom.
+type reason struct {
+	text    string
+	affects []string
+}
+
+// unsure collects what should have been told and could not be.
+func unsure(r verify.Report) []reason {
+	var list []reason
+	for _, l := range r.Limits {
+		list = append(list, reason{text: l})
+	}
+	list = append(list, rungReasons(r, verify.StatusInconclusive)...)
+	byText := map[string][]string{}
+	for _, pair := range r.Pairs {
+		if pair.Status == verify.StatusInconclusive {
+			byText[pair.Reason] = append(byText[pair.Reason], fmt.Sprintf("%s -> %s", pair.From, pair.To))
+		}
+	}
+	return append(list, sorted(byText)...)
+}
+
+func skipped(r verify.Report) []reason { return rungReasons(r, verify.StatusSkip) }
+
+// rungReasons brings together the NICs and rungs that have the same reason.
+func rungReasons(r verify.Report, status verify.Status) []reason {
+	byText := map[string][]string{}
+	rungs := map[string][]string{}
+	for _, n := range r.NICs {
+		for _, rung := range n.Rungs {
+			if rung.Status != status {
+				continue
+			}
+			if name := n.String(); !slices.Contains(byText[rung.Reason], name) {
+				byText[rung.Reason] = append(byText[rung.Reason], name)
+			}
+			if name := string(rung.Name); !slices.Contains(rungs[rung.Reason], name) {
+				rungs[rung.Reason] = append(rungs[rung.Reason], name)
+			}
+		}
+	}
+	list := sorted(byText)
+	for i := range list {
+		list[i].text = strings.Join(rungs[list[i].text], ", ") + ": " + list[i].text
+		list[i].affects = wholeNetworks(list[i].affects, r)
+	}
+	return list
+}
+
+// wholeNetworks puts a network's name in the place of its NICs when all of them
+// are there.
+func wholeNetworks(nics []string, r verify.Report) []string {
+	members := map[string][]string{}
+	for _, n := range r.NICs {
+		members[n.Network] = append(members[n.Network], n.String())
+	}
+	var whole []string
+	for _, network := range slices.Sorted(maps.Keys(members)) {
+		missing := func(nic string) bool { return !slices.Contains(nics, nic) }
+		if !slices.ContainsFunc(members[network], missing) {
+			whole = append(whole, "network "+network)
+			nics = slices.DeleteFunc(nics, func(nic string) bool { return slices.Contains(members[network], nic) })
+		}
+	}
+	return append(whole, nics...)
+}
+
+func sorted(byText map[string][]string) []reason {
+	list := make([]reason, 0, len(byText))
+	for text, affects := range byText {
+		list = append(list, reason{text, affects})
+	}
+	slices.SortFunc(list, func(a, b reason) int {
+		return cmp.Or(-cmp.Compare(len(a.affects), len(b.affects)), cmp.Compare(a.text, b.text))
+	})
+	return list
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// BenchmarkAsk1000 asks a thousand addresses, all alive, for ARP and ICMP.
+func BenchmarkAsk1000(b *testing.B) {
+	lab.Need(b)
+	l, err := lab.Start(b.Context(), lab.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close(b.Context()) //nolint:errcheck // the lab goes with the process
+	st := &lab.Station{Name: "many", MAC: lab.MACFor("many", 0)}
+	for a := netip.MustParseAddr("10.9.0.1"); len(st.Addresses) < 1000; a = a.Next() {
+		st.Addresses = append(st.Addresses, netip.PrefixFrom(a, 16))
+	}
+	if err := l.AddStation(b.Context(), st); err != nil {
+		b.Fatal(err)
+	}
+	near, err := netlink.LinkByName(st.Device)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := &prober{
+		device: near.Attrs().Index, mac: macA, source: netip.MustParseAddr("10.9.255.254"),
+		heard: map[vnet.MAC]netip.Addr{}, timing: Timing{WindowMax: time.Second},
+	}
+	if p.socket, err = openSocket(p.device, true); err != nil {
+		b.Fatal(err)
+	}
+	defer p.socket.close() //nolint:errcheck // the lab goes with the process
+	for b.Loop() {
+		targets := make([]*target, len(st.Addresses))
+		for i, a := range st.Addresses {
+			targets[i] = &target{index: i, mac: vnet.MAC(st.MAC), addr: a.Addr(), wantICMP: true}
+		}
+		if err := p.ask(b.Context(), targets, time.Second); err != nil {
+			b.Fatal(err)
+		}
+		for _, t := range targets {
+			if !t.done() {
+				b.Fatalf("%s did not answer", t.addr)
+			}
+		}
+	}
+}

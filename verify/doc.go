@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+// Package verify finds out whether guests really have the network they were
+// given, and says why not.
+//
+// [Run] takes an [Inventory], which the caller has collected once from libvirt
+// and the switches, and walks a ladder for every NIC: is the guest running, its
+// link up, its port on the right switch and VLAN, its MAC learned there, does
+// it answer ARP and ICMP, does its gateway. The first broken rung is the
+// diagnosis; deeper rungs are not reached and count as no further failures.
+// Then it lets guests speak to each other, without anything running in them,
+// and proves that networks which must be apart are: the frame was seen entering
+// the source's port, the target hears others, and nothing arrived there.
+//
+// Probes are raw frames (packet(7)). They never go through the host's IP stack,
+// whose neighbour table is too small for many guests; they go to the MAC of the
+// domain XML alone, so that no other guest hears them; and their source is a
+// device in the guest's own VLAN.
+//
+// What verify changes while it runs, and takes back in the end: a vantage per
+// segment, which the switch's driver lends; for macvtap networks a macvlan
+// beside the guests; one tap to inject frames with. Probes refresh the rows of
+// the guests under test in the switches' forwarding databases.
+//
+// Out of scope: collecting the inventory (cmd/virt-vnet does), repairing,
+// history, IPv6, what guests send into tagged VLANs, and everything above ICMP.
+package verify

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Inventory is what was collected once, before any probe. Run reads it only.
+type Inventory struct {
+	// Guests are those to look at. A guest that is not running fails, so the
+	// caller leaves out the ones that nobody expects to run.
+	Guests []Guest
+	// Networks are the networks of the spec or of libvirt.
+	Networks []vnet.Network
+	// Switches are the switches that the guests are on or should be on, also
+	// the bridges that libvirt makes for nat and isolated networks.
+	Switches []Switch
+}
+
+// Switch is a switch of the host, with what is known of it beyond its ports.
+type Switch struct {
+	vnet.Switch
+
+	// Untagged is the VLAN the switch puts untagged ports in, or zero when it
+	// has none (vlan_default_pvid of a Linux bridge).
+	Untagged vnet.VLANID
+	// Err says why the switch could not be observed, or nil. The ports on it
+	// are then inconclusive.
+	Err error
+}
+
+// Guest is a virtual machine as libvirt has it.
+type Guest struct {
+	Ref     vnet.GuestRef
+	Running bool
+	// State is libvirt's word for it, such as "shut off" or "paused".
+	State string
+	NICs  []NIC
+}
+
+// NIC is one network interface of a guest: as it should be and as it is. A NIC
+// that the spec wants and the guest does not have is here too, without a
+// Device in Want.
+type NIC struct {
+	// Want is the port as it should be. Its Device is the host's device of the
+	// live domain XML, such as "vnet0". Its Switch is empty in a macvtap
+	// network, and the bridge's name in a nat or isolated one.
+	Want vnet.Port
+	// LinkDown is true for <link state='down'/> in the domain XML.
+	LinkDown bool
+	// Port is what the switch has for the device, or nil when it could not be
+	// observed. A macvtap has none.
+	Port *Port
+	// Addresses are those the guest is believed to have, best source first.
+	Addresses []Address
+}
+
+// Port is a guest's port as it was observed on its switch.
+type Port struct {
+	// Switch is the switch that the device is on, or empty for none.
+	Switch string
+	// VLAN is the port's membership, or nil on a switch without VLANs.
+	VLAN *vnet.VLANSet
+	// Isolated is [vnet.ToggleLeave] on a switch without isolated ports.
+	Isolated vnet.Toggle
+}
+
+// Address is an IP address and who says that the guest has it.
+type Address struct {
+	Addr   netip.Addr    `json:"addr"`
+	Source AddressSource `json:"source"`
+}
+
+// AddressSource is where an address is known from.
+type AddressSource string
+
+// The sources of addresses, the most trusted first.
+const (
+	AddressSpec  AddressSource = "spec"
+	AddressAgent AddressSource = "agent"
+	AddressLease AddressSource = "lease"
+	// AddressHeard is an address that the guest itself used or answered at in
+	// an ARP frame during this run.
+	AddressHeard AddressSource = "ARP"
+)
+
+// Learned is one row of a switch's forwarding database: frames to MAC in VLAN
+// go to Device.
+type Learned struct {
+	MAC    vnet.MAC
+	VLAN   vnet.VLANID
+	Device string
+}
+
+// Switches is what verify asks of the switches while it runs. It is called from
+// one goroutine at a time.
+type Switches interface {
+	// Learned dumps the forwarding database of a switch. Run calls it before
+	// the first probe, and once more when a guest had not spoken by then.
+	Learned(ctx context.Context, sw string) ([]Learned, error)
+	// OpenVantage makes a device of the host whose frames are in one VLAN of
+	// the switch, as a guest's would be, and brings it up. Zero is the VLAN of
+	// untagged ports. It may remove vantages that dead processes left.
+	OpenVantage(ctx context.Context, sw string, vlan vnet.VLANID) (device string, err error)
+	// CloseVantage removes the device.
+	CloseVantage(ctx context.Context, sw, device string) error
+}

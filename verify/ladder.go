@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// finding is the result of one rung: a rung of the report, and the problem when
+// it fails.
+type finding struct {
+	status   Status
+	reason   string
+	evidence []string
+
+	code, want, got, fix string
+	// network is whether the cause is the network's and not the NIC's.
+	network bool
+}
+
+func pass(evidence ...string) finding { return finding{status: StatusPass, evidence: evidence} }
+
+func skip(format string, args ...any) finding {
+	return finding{status: StatusSkip, reason: fmt.Sprintf(format, args...)}
+}
+
+func unsure(format string, args ...any) finding {
+	return finding{status: StatusInconclusive, reason: fmt.Sprintf(format, args...)}
+}
+
+func notReached() finding { return finding{status: StatusNotReached} }
+
+func (f finding) with(evidence ...string) finding {
+	f.evidence = append(f.evidence, evidence...)
+	return f
+}
+
+// step is one rung and how to judge it.
+type step struct {
+	name  RungName
+	judge func(*nic) finding
+}
+
+// staticSteps need no probe: they compare what was collected with what is
+// wanted.
+func staticSteps() []step {
+	return []step{
+		{RungDomain, (*nic).judgeDomain},
+		{RungNIC, (*nic).judgeDevice},
+		{RungLink, (*nic).judgeLink},
+		{RungSwitch, (*nic).judgeSwitch},
+		{RungVLAN, (*nic).judgeVLAN},
+		{RungIsolated, (*nic).judgeIsolated},
+	}
+}
+
+// climb walks the steps. The first that fails is the diagnosis, and the rest is
+// not reached.
+func (n *nic) climb(steps []step) {
+	n.rungs, n.problem = nil, nil
+	for _, s := range steps {
+		f := notReached()
+		if n.problem == nil {
+			f = s.judge(n)
+		}
+		n.rungs = append(n.rungs, Rung{Name: s.name, Status: f.status, Reason: f.reason, Evidence: f.evidence})
+		if f.status == StatusFail {
+			n.problem = n.newProblem(s.name, f)
+		}
+	}
+}
+
+// broken is the first rung that fails, or "".
+func (n *nic) broken() RungName {
+	if n.problem == nil {
+		return ""
+	}
+	return n.problem.Rung
+}
+
+// plugged reports whether frames can pass the NIC's port at all.
+func (n *nic) plugged() bool {
+	return !slices.Contains([]RungName{RungDomain, RungNIC, RungLink}, n.broken())
+}
+
+// wired reports whether the port is as it should be, as far as is known.
+func (n *nic) wired() bool {
+	return n.plugged() && !slices.Contains([]RungName{RungSwitch, RungVLAN, RungIsolated}, n.broken())
+}
+
+// speaks reports whether frames may be sent in the NIC's name. Not where its
+// MAC was never learned, or is learned elsewhere: the switch would learn it from
+// us, which hides the fault from the next run and takes frames away from
+// whoever else has the MAC.
+func (n *nic) speaks() bool {
+	for _, r := range n.rungs {
+		if r.Name == RungMAC {
+			silent := r.Status == StatusInconclusive && n.fdb.err == nil
+			return n.plugged() && r.Status != StatusFail && !silent
+		}
+	}
+	return false
+}
+
+func (n *nic) judgeDomain() finding {
+	if n.running {
+		return pass()
+	}
+	fix := "virsh start " + quoted(n.guest.Name)
+	if n.guest.UUID == "" {
+		fix = "virsh list --all   # libvirt does not know " + n.guest.Name + ": is it on another host?"
+	}
+	return finding{
+		status: StatusFail, code: CodeDomainDown, want: "running", got: orElse(n.state, "not running"), fix: fix,
+	}
+}
+
+func (n *nic) judgeDevice() finding {
+	if n.Want.Device == "" {
+		fix := fmt.Sprintf("virt-vnet define interface %s --network %s --live --config", quoted(n.guest.Name), quoted(n.Want.Network))
+		return finding{
+			status: StatusFail, code: CodeNICMissing,
+			want: "a NIC in network " + n.Want.Network, got: "none in the guest's live definition", fix: fix,
+		}
+	}
+	if !n.hasLink {
+		return finding{
+			status: StatusFail, code: CodeNICMissing,
+			want: "device " + n.Want.Device, got: "no such device on this host",
+			evidence: []string{"libvirt's live definition has " + n.Want.Device + " with MAC " + n.Want.MAC.String()},
+			fix:      fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name)),
+		}
+	}
+	return pass()
+}
+
+func (n *nic) judgeLink() finding {
+	device := n.Want.Device
+	evidence := fmt.Sprintf("%s: libvirt link state %s, device %s, carrier %s",
+		device, upDown(!n.LinkDown), upDown(n.link.up), yesNo(n.link.carrier))
+	f := finding{status: StatusFail, code: CodeLinkDown, want: "link up", evidence: []string{evidence}}
+	switch {
+	case n.LinkDown:
+		f.got = "link set down in libvirt"
+		f.fix = fmt.Sprintf("virsh domif-setlink %s %s up", quoted(n.guest.Name), device)
+	case !n.link.up:
+		f.got = "device " + device + " is down"
+		f.fix = "ip link set " + device + " up"
+	case !n.link.carrier && n.lower != "":
+		f.got = "no carrier on " + n.lower + " below " + device
+		f.fix = "ip link set " + n.lower + " up"
+	case !n.link.carrier:
+		f.got = "no carrier: nothing is at the guest's end of " + device
+		f.fix = fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name))
+	default:
+		return pass(evidence)
+	}
+	return f
+}
+
+func (n *nic) judgeSwitch() finding {
+	if n.macvtap() {
+		return n.judgeMacvtap()
+	}
+	if f, known := n.observed(); !known {
+		return f
+	}
+	if n.Port.Switch == n.Want.Switch {
+		return pass(n.Want.Device + " is a port of " + n.Want.Switch)
+	}
+	got := "on switch " + n.Port.Switch
+	if n.Port.Switch == "" {
+		got = "on no switch"
+	}
+	return finding{
+		status: StatusFail, code: CodeWrongBridge, want: "on switch " + n.Want.Switch, got: got,
+		fix: "virt-vnet repair " + quoted(n.guest.Name),
+	}
+}
+
+// observed returns why the port's settings are not known, or true.
+func (n *nic) observed() (finding, bool) {
+	switch {
+	case n.Want.Switch == "":
+		return skip("nothing says which switch it belongs on"), false
+	case n.sw != nil && n.sw.Err != nil:
+		return unsure("switch %s could not be observed: %v", n.Want.Switch, n.sw.Err), false
+	case n.Port == nil:
+		return unsure("port %s was not observed", n.Want.Device), false
+	}
+	return finding{}, true
+}
+
+func (n *nic) judgeMacvtap() finding {
+	have, want := "no macvtap", fmt.Sprintf("a macvtap on %s in mode %s", n.network.Device, n.network.Macvtap)
+	if n.link.macvtap() {
+		have = fmt.Sprintf("a macvtap on %s in mode %s", orElse(n.lower, "an unknown device"), n.link.mode)
+	}
+	switch {
+	case n.network.Device == "":
+		return skip("nothing says which device it belongs on")
+	case have == want:
+		return pass(n.Want.Device + " is " + have)
+	}
+	return finding{
+		status: StatusFail, code: CodeWrongBridge, want: want, got: have,
+		// libvirt attaches a macvtap when the guest starts, and never moves it.
+		fix: fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name)),
+	}
+}
+
+func (n *nic) judgeVLAN() finding {
+	if n.macvtap() {
+		return skip("a macvtap is in the VLAN of %s", orElse(n.lower, "its device"))
+	}
+	if f, known := n.observed(); !known {
+		return f
+	}
+	want, got := n.Want.Policy.VLAN, n.Port.VLAN
+	text := "none: this switch has no VLANs"
+	if got != nil {
+		text = got.String()
+	}
+	switch {
+	case got == nil && want.IsZero():
+		return pass("the switch has no VLANs, and none is wanted")
+	case got != nil && n.sameVLAN(want, *got):
+		return pass("found " + text)
+	}
+	return finding{
+		status: StatusFail, code: CodeWrongVLAN, want: want.String(), got: text,
+		evidence: []string{fmt.Sprintf("%s: port %s is %s, network %s wants %s",
+			n.Want.Switch, n.Want.Device, text, n.Want.Network, want)},
+		fix: "virt-vnet repair " + quoted(n.guest.Name),
+	}
+}
+
+// sameVLAN compares memberships. An untagged port is an access port of the VLAN
+// that its switch puts such ports in.
+func (n *nic) sameVLAN(want, got vnet.VLANSet) bool {
+	var untagged vnet.VLANSet
+	if n.sw != nil {
+		untagged.Access = n.sw.Untagged
+	}
+	if want.IsZero() {
+		want = untagged
+	}
+	if got.IsZero() {
+		got = untagged
+	}
+	return want.Equal(got)
+}
+
+func (n *nic) judgeIsolated() finding {
+	if n.macvtap() {
+		return skip("a macvtap has no such setting")
+	}
+	if f, known := n.observed(); !known {
+		return f
+	}
+	want, got := n.Want.Policy.Isolated, n.Port.Isolated == vnet.ToggleOn
+	if want == got {
+		return pass("isolated: " + onOff(got))
+	}
+	return finding{
+		status: StatusFail, code: CodeWrongIsolation,
+		want: "isolated: " + onOff(want), got: "isolated: " + onOff(got),
+		fix: "virt-vnet repair " + quoted(n.guest.Name),
+	}
+}
+
+func orElse(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+func upDown(up bool) string { return choose(up, "up", "down") }
+func yesNo(yes bool) string { return choose(yes, "yes", "no") }
+func onOff(on bool) string  { return choose(on, "on", "off") }
+
+func choose(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
+}

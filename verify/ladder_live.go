@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// allSteps is the whole ladder, after the probes.
+func allSteps() []step {
+	return append(staticSteps(),
+		step{RungMAC, (*nic).judgeMAC},
+		step{RungAddress, (*nic).judgeAddress},
+		step{RungARP, (*nic).judgeARP},
+		step{RungICMP, (*nic).judgeICMP},
+		step{RungGateway, (*nic).judgeGateway},
+	)
+}
+
+func (n *nic) judgeMAC() finding {
+	mac := n.Want.MAC
+	switch {
+	case len(n.twins) > 0:
+		return finding{
+			status: StatusFail, code: CodeMACDuplicate,
+			want: "a MAC of its own", got: mac.String() + ", which also has " + strings.Join(n.twins, ", "),
+			fix: "virsh edit " + quoted(n.guest.Name),
+		}
+	case n.macvtap():
+		return skip("a macvtap has no forwarding table")
+	case n.Want.Policy.Learning == vnet.ToggleOff:
+		return skip("learning is off on this port")
+	case n.fdb.err != nil:
+		return unsure("what %s has learned is not known: %v", n.Want.Switch, n.fdb.err)
+	}
+	here, elsewhere := n.learnedOn()
+	switch {
+	case here != "" && len(elsewhere) > 0:
+		return finding{
+			status: StatusFail, code: CodeMACDuplicate,
+			want: "learned on " + n.Want.Device + " only", got: "learned on " + here + " and " + strings.Join(elsewhere, ", "),
+			fix: n.showFDB(),
+		}
+	case here != "":
+		return n.learnedHere()
+	case len(elsewhere) > 0:
+		return finding{
+			status: StatusFail, code: CodeMACOnWrongPort,
+			want: "learned on " + n.Want.Device, got: "learned on " + strings.Join(elsewhere, ", "),
+			evidence: []string{"another machine behind that port uses " + mac.String() + ", or the guest is reached through it in a loop"},
+			fix:      n.showFDB(),
+		}
+	}
+	return n.neverLearned()
+}
+
+// learnedOn returns the NIC's device when its MAC is learned there, and the
+// other devices where it is.
+func (n *nic) learnedOn() (here string, elsewhere []string) {
+	for _, row := range n.fdb.rows() {
+		if row.Device == n.Want.Device {
+			here = row.Device
+		} else if !slices.Contains(elsewhere, row.Device) {
+			elsewhere = append(elsewhere, row.Device)
+		}
+	}
+	slices.Sort(elsewhere)
+	return here, elsewhere
+}
+
+func (n *nic) learnedHere() finding {
+	f := pass(fmt.Sprintf("%s has %s on %s", n.Want.Switch, n.Want.MAC, n.Want.Device))
+	switch {
+	case !n.fdb.again:
+	case len(n.fdb.before) == 0:
+		f = f.with("first heard in answer to the probe")
+	default:
+		f = f.with("was learned on " + n.fdb.before[0].Device + " before the probe")
+	}
+	return f
+}
+
+func (n *nic) neverLearned() finding {
+	switch {
+	case n.probe.target.arp:
+		return skip("the guest answers, but %s learns nothing on %s", n.Want.Switch, n.Want.Device)
+	case !n.probe.asked && !n.swept:
+		return unsure("silent so far, and it could not be asked: %s", orElse(n.probe.reason, "no address is known"))
+	}
+	return finding{
+		status: StatusFail, code: CodeMACNotLearned,
+		want: "frames from " + n.Want.MAC.String(), got: "not one, not even an answer",
+		evidence: n.silence(),
+		fix:      "virsh console " + quoted(n.guest.Name) + "   # has it booted, and is its interface up?",
+	}
+}
+
+// silence is the evidence that a guest was asked and did not answer.
+func (n *nic) silence() []string {
+	p := n.probe
+	var lines []string
+	if p.asked {
+		lines = append(lines, fmt.Sprintf("asked for %s from %s in %s: no ARP answer", n.address.Addr, p.vantage, n.segment))
+	}
+	if _, ok := n.heardAddress(); n.swept && !ok {
+		lines = append(lines, fmt.Sprintf("asked for every address of %s: no ARP answer", n.network.Subnet))
+	}
+	if !p.watched {
+		return lines
+	}
+	if p.delivered > 0 {
+		return append(lines, fmt.Sprintf("%d requests were delivered to %s: the guest itself is silent", p.delivered, n.Want.Device))
+	}
+	return append(lines, fmt.Sprintf("no request was delivered to %s: the switch or a filter of the host drops them", n.Want.Device))
+}
+
+func (n *nic) judgeAddress() finding {
+	if n.address.Addr.IsValid() {
+		return pass(fmt.Sprintf("%s, from %s", n.address.Addr, n.address.Source))
+	}
+	for _, a := range n.Addresses {
+		if a.Addr.Is6() && !a.Addr.IsLinkLocalUnicast() {
+			return skip("only IPv6 addresses are known, which are not probed")
+		}
+	}
+	f := finding{
+		status: StatusFail, code: CodeNoAddress, want: "an IPv4 address", got: "none",
+		fix: "virsh console " + quoted(n.guest.Name) + "   # does it ask for DHCP, or lack a static address?",
+	}
+	for _, a := range n.Addresses {
+		if a.Addr.Is4() {
+			f.got = fmt.Sprintf("%s, which the guest gave itself (RFC 3927): nobody served DHCP", a.Addr)
+			return f
+		}
+	}
+	if n.swept {
+		f.evidence = []string{
+			"no address in the spec, from the guest agent or in a DHCP lease",
+			fmt.Sprintf("it answers ARP at no address of %s", n.network.Subnet),
+		}
+		return f
+	}
+	return unsure("no address is known: put it into the spec (guests: %s: nics: address), or install qemu-guest-agent", n.guest.Name)
+}
+
+func (n *nic) judgeARP() finding {
+	p := n.probe
+	switch {
+	case !n.address.Addr.IsValid():
+		return notReached()
+	case !p.asked && p.pointless:
+		return skip("%s", p.reason)
+	case !p.asked:
+		return unsure("%s", orElse(p.reason, "it was not asked"))
+	case p.target.arp:
+		return pass(fmt.Sprintf("%s is at %s, asked from %s in %s", n.address.Addr, n.Want.MAC, p.vantage, n.segment))
+	}
+	f := finding{
+		status: StatusFail, code: CodeNoARP,
+		want: fmt.Sprintf("an answer for %s (%s)", n.address.Addr, n.address.Source), got: "silence",
+		evidence: n.silence(),
+		fix:      "virsh console " + quoted(n.guest.Name) + "   # ip address: has it " + n.address.Addr.String() + "?",
+	}
+	if other, ok := n.heardAddress(); ok && other != n.address.Addr {
+		f.got = "it uses " + other.String()
+	}
+	return f
+}
+
+// heardAddress is the address that the guest was heard to use.
+func (n *nic) heardAddress() (addr netip.Addr, ok bool) {
+	if n.segment == nil || n.segment.prober == nil {
+		return addr, false
+	}
+	addr, ok = n.segment.prober.heard[n.Want.MAC]
+	return addr, ok
+}
+
+func (n *nic) judgeICMP() finding {
+	p := n.probe
+	switch {
+	case !n.address.Addr.IsValid():
+		return notReached()
+	case !p.asked && p.pointless:
+		return skip("%s", p.reason)
+	case !p.asked:
+		return unsure("%s", orElse(p.reason, "it was not asked"))
+	case p.noICMP != "":
+		return skip("%s", p.noICMP)
+	case p.target.icmp:
+		return pass(fmt.Sprintf("%s answered within %v", n.address.Addr, p.target.rtt.Round(time.Microsecond)))
+	}
+	return finding{
+		status: StatusFail, code: CodeICMPFiltered,
+		want: "an answer to ICMP echo from " + n.segment.prober.source.String(), got: "silence, though it answers ARP",
+		evidence: []string{"a firewall in the guest or a filter of the host drops ICMP, or the guest's route back is wrong"},
+		fix:      "virsh console " + quoted(n.guest.Name) + "   # let it answer ping",
+	}
+}
+
+func (n *nic) judgeGateway() finding {
+	gw, g := n.network.Gateway, n.gateway
+	switch {
+	case !gw.IsValid():
+		return skip("network %s has no gateway in the spec", n.Want.Network)
+	case !gw.Is4():
+		return skip("the gateway has an IPv6 address, which is not probed")
+	case gw == n.address.Addr:
+		return skip("it is the gateway")
+	case g.asGuest && g.heard:
+		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).with(n.gatewayICMP()...)
+	case g.asGuest && g.answered:
+		return n.unreachable(false, fmt.Sprintf("it answers %s in %s, but not the guest on %s", n.probe.vantage, n.segment, n.Want.Device))
+	case g.asked && g.answered:
+		return pass(fmt.Sprintf("%s answered %s, in the guest's VLAN; it was not asked as the guest", gw, n.segment.device)).
+			with(n.gatewayICMP()...)
+	case g.asked || g.asGuest:
+		return n.unreachable(true, fmt.Sprintf("nobody in %s answers ARP for %s", n.place(), gw))
+	}
+	return unsure("the gateway could not be asked: %s", orElse(n.probe.reason, "no way to send as the guest"))
+}
+
+func (n *nic) gatewayICMP() []string {
+	if n.gateway.answered && !n.gateway.icmp && n.probe.noICMP == "" {
+		return []string{"it does not answer ICMP echo"}
+	}
+	return nil
+}
+
+func (n *nic) unreachable(network bool, evidence string) finding {
+	fix := "virt-vnet show network " + quoted(n.Want.Network) + "   # is the uplink up, and the router?"
+	return finding{
+		status: StatusFail, code: CodeGatewayUnreachable, network: network,
+		want: "an answer from gateway " + n.network.Gateway.String(), got: "silence",
+		evidence: []string{evidence}, fix: fix,
+	}
+}
+
+// place names where the NIC looks from, for people.
+func (n *nic) place() string {
+	if n.segment != nil {
+		return n.segment.String()
+	}
+	return "network " + n.Want.Network
+}
+
+// showFDB is the command that shows where the MAC was learned.
+func (n *nic) showFDB() string {
+	if n.sw != nil && n.sw.Driver == vnet.DriverOVS {
+		return fmt.Sprintf("ovs-appctl fdb/show %s | grep -i %s", n.Want.Switch, n.Want.MAC)
+	}
+	return fmt.Sprintf("bridge fdb show br %s | grep -i %s", n.Want.Switch, n.Want.MAC)
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// nic is a NIC under test: what was collected of it, and what the run finds.
+type nic struct {
+	NIC
+
+	// index names the NIC in tokens.
+	index int
+	guest vnet.GuestRef
+	// running and state are of the guest.
+	running bool
+	state   string
+	// network is the NIC's, or the zero Network when the inventory lacks it.
+	network vnet.Network
+	// sw is the switch it should be on, or nil when the inventory lacks it.
+	sw *Switch
+	// link is its device, and hasLink whether there is one; lower is the name
+	// of the device a macvtap sits on.
+	link    link
+	hasLink bool
+	lower   string
+	// twins are the other NICs that have the same MAC in the same place.
+	twins []string
+	// selected is whether the report is to have it.
+	selected bool
+
+	segment *segment
+	address Address
+	// swept is whether the guest was asked for every address of its subnet.
+	swept   bool
+	probe   probe
+	gateway gatewayProbe
+	fdb     fdb
+
+	rungs   []Rung
+	problem *Problem
+}
+
+// probe is what a NIC answered to the vantage.
+type probe struct {
+	// asked is whether it was asked at all; why not is in reason, and
+	// pointless says that there is nothing to ask rather than no way to.
+	asked     bool
+	reason    string
+	pointless bool
+
+	target target
+	// vantage is the device it was asked from.
+	vantage string
+	// noICMP says why ICMP was not asked.
+	noICMP string
+	// watched is whether the port was watched in the slow passes, and
+	// delivered how many requests were seen on their way to the guest then.
+	watched   bool
+	delivered int
+}
+
+// gatewayProbe is what the gateway answered.
+type gatewayProbe struct {
+	// asked and answered are of the vantage, icmp whether it answered echo too.
+	asked, answered, icmp bool
+	// asGuest is whether it was asked as the guest, and heard whether its
+	// answer arrived at the guest's port.
+	asGuest, heard bool
+}
+
+// fdb is what the switch has learned of a NIC's MAC in the NIC's VLANs.
+type fdb struct {
+	// err says why it is not known.
+	err           error
+	before, after []Learned
+	// again is whether there was a second look, after.
+	again bool
+}
+
+// rows are those of the last look.
+func (f fdb) rows() []Learned {
+	if f.again {
+		return f.after
+	}
+	return f.before
+}
+
+func (n *nic) endpoint() Endpoint {
+	return Endpoint{Guest: n.guest.Name, MAC: n.Want.MAC, Network: n.Want.Network, Device: n.Want.Device}
+}
+
+// subject is what a problem of the NIC is about.
+func (n *nic) subject() string {
+	name := n.Want.Device
+	if name == "" {
+		name = n.Want.MAC.String()
+	}
+	if name == "" {
+		return fmt.Sprintf("guest %s, NIC in network %s", n.guest.Name, n.Want.Network)
+	}
+	return fmt.Sprintf("guest %s, NIC %s", n.guest.Name, name)
+}
+
+// macvtap reports whether the NIC is or should be a macvtap.
+func (n *nic) macvtap() bool {
+	if n.network.Mode != 0 {
+		return n.network.Mode == vnet.ModeMacvtap
+	}
+	return n.hasLink && n.link.macvtap()
+}
+
+// pvid is the VLAN that the guest's untagged frames should be in, zero for the
+// one of untagged ports.
+func (n *nic) pvid() vnet.VLANID {
+	id := n.Want.Policy.VLAN.PVID()
+	if n.sw != nil && id == n.sw.Untagged {
+		return 0
+	}
+	return id
+}
+
+// carries reports whether frames of that VLAN should pass the port.
+func (n *nic) carries(id vnet.VLANID) bool {
+	return id == n.pvid() && n.untagged() || n.Want.Policy.VLAN.Contains(id)
+}
+
+// untagged reports whether the guest has a place for its untagged frames: a
+// trunk without a native VLAN has none.
+func (n *nic) untagged() bool {
+	v := n.Want.Policy.VLAN
+	return !v.IsTrunk() || v.Native != 0
+}
+
+// status is the NIC's, from its rungs.
+func (n *nic) status() Status {
+	status := StatusPass
+	for _, r := range n.rungs {
+		switch r.Status {
+		case StatusFail, StatusLeak:
+			return StatusFail
+		case StatusInconclusive:
+			status = StatusInconclusive
+		case StatusPass, StatusSkip, StatusNotReached:
+		}
+	}
+	return status
+}
+
+// newNICs makes the NICs of the inventory ready to be tested, in a fixed order.
+func newNICs(inv Inventory, host links, opts Options) []*nic {
+	var all []*nic
+	for _, g := range inv.Guests {
+		for _, have := range g.NICs {
+			n := &nic{NIC: have, guest: g.Ref, running: g.Running, state: g.State}
+			n.attach(inv, host)
+			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, have.Want.Network)
+			all = append(all, n)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *nic) int { return a.endpoint().compare(b.endpoint()) })
+	for i, n := range all {
+		n.index = i
+	}
+	findTwins(all)
+	return all
+}
+
+func wanted(names []string, name string) bool {
+	return len(names) == 0 || slices.Contains(names, name)
+}
+
+// attach fills in what the inventory and the host have about the NIC.
+func (n *nic) attach(inv Inventory, host links) {
+	if i := slices.IndexFunc(inv.Networks, func(w vnet.Network) bool { return w.Name == n.Want.Network }); i >= 0 {
+		n.network = inv.Networks[i]
+	}
+	if i := slices.IndexFunc(inv.Switches, func(s Switch) bool { return s.Name == n.Want.Switch }); i >= 0 {
+		n.sw = &inv.Switches[i]
+	}
+	if n.Want.Device == "" {
+		return
+	}
+	if n.link, n.hasLink = host[n.Want.Device]; n.hasLink && n.link.lower != 0 {
+		n.lower, _ = host.byIndex(n.link.lower)
+	}
+	for _, a := range n.Addresses {
+		// An address that a guest gave itself for want of another (RFC 3927)
+		// is none that others can use.
+		if a.Addr.Is4() && !a.Addr.IsLinkLocalUnicast() {
+			n.address = a
+			break
+		}
+	}
+}
+
+// place is where a MAC must be unique.
+type place struct {
+	sw, lower string
+	vlan      vnet.VLANID
+	mac       vnet.MAC
+}
+
+func findTwins(all []*nic) {
+	byPlace := map[place][]*nic{}
+	for _, n := range all {
+		if n.running && n.hasLink && !n.Want.MAC.IsZero() {
+			p := place{n.Want.Switch, n.lower, n.pvid(), n.Want.MAC}
+			byPlace[p] = append(byPlace[p], n)
+		}
+	}
+	for _, same := range byPlace {
+		for _, n := range same {
+			for _, other := range same {
+				if other != n {
+					n.twins = append(n.twins, other.subject())
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options are the wishes of one run. The zero Options, with Switches, checks
+// everything.
+type Options struct {
+	// Switches lends vantages and forwarding databases. Nil means none: what
+	// needs them is inconclusive.
+	Switches Switches
+	// Guests and Networks narrow the report to the guests and networks of
+	// these names; empty means all. Pairs are reported when one end is.
+	Guests   []string
+	Networks []string
+	// Full tries every pair of guests. Otherwise large networks are sampled:
+	// every guest is source once and target once towards each group of alike
+	// ports.
+	Full bool
+	// Timing is how long to wait for answers.
+	Timing Timing
+	// Log takes the decisions of the run, for debugging. Nil drops them.
+	Log *slog.Logger
+	// Now is the clock of the report. Nil means [time.Now].
+	Now func() time.Time
+	// Progress, if any, is told what the run is about to do.
+	Progress func(stage string)
+}
+
+// Timing is how long a run waits for answers. A zero field means its default.
+type Timing struct {
+	// Window bounds the first pass, in which each target is asked three times
+	// (default 200 ms to 1 s: it grows with the slowest answer).
+	WindowMin, WindowMax time.Duration
+	// Confirm are the windows of the slow passes that silent targets get
+	// before they are called dead (default 1 s and 2 s).
+	Confirm []time.Duration
+}
+
+func (o *Options) defaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	t := &o.Timing
+	if t.WindowMin == 0 {
+		t.WindowMin = 200 * time.Millisecond
+	}
+	if t.WindowMax == 0 {
+		t.WindowMax = time.Second
+	}
+	if t.Confirm == nil {
+		t.Confirm = []time.Duration{time.Second, 2 * time.Second}
+	}
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// newProblem is what a failed rung says is wrong.
+func (n *nic) newProblem(rung RungName, f finding) *Problem {
+	p := &Problem{
+		Problem: vnet.Problem{
+			Code: f.code, Subject: n.subject(), Field: string(rung),
+			Want: f.want, Got: f.got, Evidence: f.evidence, Fix: f.fix,
+		},
+		Rung: rung, Network: n.Want.Network, Affects: []Endpoint{n.endpoint()},
+	}
+	if f.network {
+		p.Subject = "network " + n.Want.Network
+	}
+	return p
+}
+
+// cause names a problem in one line, for what follows from it.
+func (p *Problem) cause() string { return p.Code + ": " + p.Subject }
+
+// gather brings problems together that are one: the same code about the same
+// subject. The result is in the order of the ladder.
+func gather(problems []*Problem) []Problem {
+	type key struct{ code, subject, got string }
+	byKey := map[key]*Problem{}
+	var list []*Problem
+	for _, p := range problems {
+		k := key{p.Code, p.Subject, p.Got}
+		first, ok := byKey[k]
+		if !ok {
+			byKey[k] = p
+			list = append(list, p)
+			continue
+		}
+		first.Affects = append(first.Affects, p.Affects...)
+		first.Leaks = append(first.Leaks, p.Leaks...)
+		first.Evidence = append(first.Evidence, p.Evidence...)
+	}
+	out := make([]Problem, len(list))
+	for i, p := range list {
+		slices.SortFunc(p.Affects, Endpoint.compare)
+		p.Affects = slices.Compact(p.Affects)
+		p.Leaks = sortedUnique(p.Leaks)
+		p.Evidence = unique(p.Evidence)
+		out[i] = *p
+	}
+	slices.SortStableFunc(out, compareProblems)
+	return out
+}
+
+// compareProblems puts leaks first, then the order of the ladder.
+func compareProblems(a, b Problem) int {
+	return cmp.Or(
+		-cmp.Compare(min(len(a.Leaks), 1), min(len(b.Leaks), 1)),
+		cmp.Compare(codeRank(a.Code), codeRank(b.Code)),
+		cmp.Compare(a.Network, b.Network),
+		cmp.Compare(a.Subject, b.Subject),
+	)
+}
+
+func codeRank(code string) int {
+	return slices.IndexFunc(Codes(), func(c CodeInfo) bool { return c.Code == code })
+}
+
+func sortedUnique(lines []string) []string {
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// unique drops repeated lines and keeps the order of the others.
+func unique(lines []string) []string {
+	var out []string
+	for _, line := range lines {
+		if !slices.Contains(out, line) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// quoted makes name one word of a shell command.
+func quoted(name string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.,:+=@%/-", r)
+	}
+	if name != "" && !strings.ContainsFunc(name, func(r rune) bool { return !safe(r) }) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}

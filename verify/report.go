@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// ReportVersion is the version of the report's JSON form. It grows when a field
+// changes its meaning or goes away, not when one is added.
+const ReportVersion = 1
+
+// Report is what a run found. Its lists are sorted, so that two reports of the
+// same network can be compared.
+type Report struct {
+	Version  int           `json:"version"`
+	Started  time.Time     `json:"started"`
+	Duration time.Duration `json:"durationNanoseconds"`
+	NICs     []NICResult   `json:"nics"`
+	Pairs    []PairResult  `json:"pairs,omitempty"`
+	Problems []Problem     `json:"problems,omitempty"`
+	// Limits says what this run could not look at and why, such as a missing
+	// privilege. A run with limits never passes.
+	Limits []string `json:"limits,omitempty"`
+}
+
+// Status is the result of one check.
+type Status string
+
+// The results.
+const (
+	StatusPass Status = "pass"
+	// StatusFail means that the network is wrong.
+	StatusFail Status = "fail"
+	// StatusLeak, of a pair, means that a frame was delivered where none may.
+	StatusLeak Status = "leak"
+	// StatusNotReached means that something checked before is broken already.
+	// It is no failure of its own.
+	StatusNotReached Status = "not-reached"
+	// StatusSkip means that there is nothing to check here, with the reason.
+	StatusSkip Status = "skip"
+	// StatusInconclusive means that it should have been checked and could not
+	// be, with the reason. It is never a pass.
+	StatusInconclusive Status = "inconclusive"
+)
+
+// Verdict is the outcome of a whole run.
+type Verdict string
+
+// The verdicts, from good to bad.
+const (
+	VerdictPass         Verdict = "pass"
+	VerdictInconclusive Verdict = "inconclusive"
+	VerdictFail         Verdict = "fail"
+	VerdictLeak         Verdict = "leak"
+)
+
+// RungName names a step of the ladder.
+type RungName string
+
+// The rungs, in the order of the ladder.
+const (
+	RungDomain   RungName = "domain"   // the guest is running
+	RungNIC      RungName = "nic"      // the NIC's device exists
+	RungLink     RungName = "link"     // libvirt's link state, admin state, carrier
+	RungSwitch   RungName = "switch"   // on the right switch, or macvtap device
+	RungVLAN     RungName = "vlan"     // member of the right VLANs
+	RungIsolated RungName = "isolated" // the isolated flag is as wanted
+	RungMAC      RungName = "mac"      // learned on this port and no other
+	RungAddress  RungName = "address"  // an address is known
+	RungARP      RungName = "arp"      // answers ARP from inside its VLAN
+	RungICMP     RungName = "icmp"     // answers ICMP echo
+	RungGateway  RungName = "gateway"  // reaches its gateway
+)
+
+// Rungs returns the names of all rungs in their order.
+func Rungs() []RungName {
+	return []RungName{
+		RungDomain, RungNIC, RungLink, RungSwitch, RungVLAN, RungIsolated,
+		RungMAC, RungAddress, RungARP, RungICMP, RungGateway,
+	}
+}
+
+// Rung is the result of one step of the ladder.
+type Rung struct {
+	Name   RungName `json:"name"`
+	Status Status   `json:"status"`
+	// Reason says why it is a skip or inconclusive.
+	Reason string `json:"reason,omitempty"`
+	// Evidence is what was seen, a line each, also when it passed.
+	Evidence []string `json:"evidence,omitempty"`
+}
+
+// Endpoint names a NIC in a report.
+type Endpoint struct {
+	Guest   string   `json:"guest"`
+	MAC     vnet.MAC `json:"mac,omitzero"`
+	Network string   `json:"network"`
+	Device  string   `json:"device,omitempty"`
+}
+
+// String returns "web1 (red)".
+func (e Endpoint) String() string { return e.Guest + " (" + e.Network + ")" }
+
+func (e Endpoint) compare(o Endpoint) int {
+	return cmp.Or(cmp.Compare(e.Network, o.Network), cmp.Compare(e.Guest, o.Guest),
+		slices.Compare(e.MAC[:], o.MAC[:]), cmp.Compare(e.Device, o.Device))
+}
+
+// NICResult is how far one NIC got on the ladder.
+type NICResult struct {
+	Endpoint
+
+	Portgroup string `json:"portgroup,omitempty"`
+	Switch    string `json:"switch,omitempty"`
+	// Status is fail when a rung failed, else inconclusive when one was, else
+	// pass.
+	Status Status `json:"status"`
+	// Address is the one that was probed.
+	Address       netip.Addr    `json:"address,omitzero"`
+	AddressSource AddressSource `json:"addressSource,omitempty"`
+	// RTT is the time to the first ICMP answer, or ARP answer, in a burst of
+	// probes: an upper bound, no latency measurement.
+	RTT   time.Duration `json:"rttNanoseconds,omitempty"`
+	Rungs []Rung        `json:"rungs"`
+}
+
+// Rung returns the rung of that name.
+func (n NICResult) Rung(name RungName) Rung {
+	for _, r := range n.Rungs {
+		if r.Name == name {
+			return r
+		}
+	}
+	return Rung{Name: name, Status: StatusNotReached}
+}
+
+// Expectation is what the spec says about a pair of NICs.
+type Expectation string
+
+// The expectations.
+const (
+	// ExpectReach is for NICs of one network: frames must arrive and be
+	// answered.
+	ExpectReach Expectation = "reach"
+	// ExpectIsolation is for NICs whose frames must never meet.
+	ExpectIsolation Expectation = "isolation"
+)
+
+// PairResult is what became of frames that From was made to send to To.
+type PairResult struct {
+	From   Endpoint    `json:"from"`
+	To     Endpoint    `json:"to"`
+	Expect Expectation `json:"expect"`
+	Status Status      `json:"status"`
+	Reason string      `json:"reason,omitempty"`
+	// Entered is whether the frame was seen entering From's port, and
+	// Delivered how it arrived at To's port: as "unicast", as "broadcast".
+	Entered   bool     `json:"entered"`
+	Delivered []string `json:"delivered,omitempty"`
+	// ARP and ICMP are whether To's answers came back to From's port.
+	ARP  bool `json:"arp,omitempty"`
+	ICMP bool `json:"icmp,omitempty"`
+	// Control is what proves that To hears those it should, in this run.
+	Control string `json:"control,omitempty"`
+	// Cause is the code and subject of the problem of an end that explains the
+	// result, such as "WRONG_VLAN: guest web1, NIC vnet0".
+	Cause string `json:"cause,omitempty"`
+}
+
+// Problem is one cause of failure. It is there once, however many checks fail
+// because of it.
+type Problem struct {
+	vnet.Problem
+
+	Rung RungName `json:"rung,omitempty"`
+	// Network is where it shows.
+	Network string `json:"network,omitempty"`
+	// Affects are the NICs that fail because of it, at least one.
+	Affects []Endpoint `json:"affects"`
+	// Leaks are the deliveries that it lets happen, a line each.
+	Leaks []string `json:"leaks,omitempty"`
+}
+
+// Verdict sums the report up.
+//
+// It is [VerdictLeak] as soon as one frame was delivered where none may,
+// whatever the cause: a port in another network's VLAN by mistake leaks as much
+// as a broken switch does. The same mistake into a VLAN that nobody uses is
+// [VerdictFail].
+func (r Report) Verdict() Verdict {
+	verdict := VerdictPass
+	if len(r.NICs) == 0 || len(r.Limits) > 0 {
+		verdict = VerdictInconclusive
+	}
+	for _, n := range r.NICs {
+		verdict = worse(verdict, n.Status)
+	}
+	for _, p := range r.Pairs {
+		verdict = worse(verdict, p.Status)
+	}
+	return verdict
+}
+
+func worse(v Verdict, s Status) Verdict {
+	order := []Verdict{VerdictPass, VerdictInconclusive, VerdictFail, VerdictLeak}
+	next := VerdictPass
+	switch s {
+	case StatusLeak:
+		next = VerdictLeak
+	case StatusFail:
+		next = VerdictFail
+	case StatusInconclusive:
+		next = VerdictInconclusive
+	case StatusPass, StatusSkip, StatusNotReached:
+	}
+	if slices.Index(order, next) > slices.Index(order, v) {
+		return next
+	}
+	return v
+}

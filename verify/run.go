@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// closeLimit bounds the clean-up, which is done also when the run's own time is
+// over.
+const closeLimit = 10 * time.Second
+
+// run is the state of one call of Run.
+type run struct {
+	opts Options
+	id   uint32
+	host links
+	nics []*nic
+
+	segments []*segment
+	pairs    []*pair
+	// blind is whether frames at the ports went by unseen.
+	blind  bool
+	limits []string
+}
+
+// Run checks the guests of inv and returns what it found, good or bad.
+//
+// It needs CAP_NET_RAW and CAP_NET_ADMIN in the network namespace of the
+// switches, and CAP_BPF or CAP_SYS_ADMIN to send as the guests. What cannot be
+// done without is named in the report, and everything else is still done. The
+// error says that nothing could be told at all, or that ctx ended; or, with a
+// complete report, that something of the run's own could not be removed.
+func Run(ctx context.Context, inv Inventory, opts Options) (Report, error) {
+	opts.defaults()
+	started, clock := opts.Now(), time.Now()
+	host, err := dumpLinks()
+	if err != nil {
+		return Report{}, err
+	}
+	r := &run{opts: opts, host: host, nics: newNICs(inv, host, opts)}
+	if len(r.nics) > maxNICs {
+		return Report{}, fmt.Errorf("%d NICs are too many for one run: name guests or networks, at most %d", len(r.nics), maxNICs)
+	}
+	if r.id, err = newRunID(); err != nil {
+		return Report{}, err
+	}
+	err, left := r.examine(ctx), r.close(ctx)
+	if err != nil {
+		return Report{}, errors.Join(err, left)
+	}
+	report := r.report()
+	report.Started, report.Duration = started, time.Since(clock)
+	return report, left
+}
+
+// newRunID makes a number that tells our frames from those of other runs.
+func newRunID() (uint32, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("number of the run: %w", err)
+	}
+	return binary.BigEndian.Uint32(b[:]) & (1<<runBits - 1), nil
+}
+
+// examine does the whole work on r.nics and r.pairs.
+func (r *run) examine(ctx context.Context) error {
+	for _, n := range r.nics {
+		n.climb(staticSteps())
+	}
+	r.opts.Progress("what the switches have learned")
+	r.learn(ctx, false)
+	r.limit("left-over vantages", sweepSiblings(r.host))
+	r.segments = group(r.nics)
+	r.opts.Progress("opening vantages")
+	r.openSegments(ctx)
+	if err := r.ask(ctx); err != nil {
+		return err
+	}
+	r.learn(ctx, true)
+	for _, n := range r.nics {
+		n.climb(allSteps())
+	}
+	if err := r.crossTraffic(ctx); err != nil {
+		return err
+	}
+	for _, n := range r.nics {
+		n.climb(allSteps())
+	}
+	return ctx.Err()
+}
+
+// limit notes what could not be looked at.
+func (r *run) limit(what string, err error) {
+	if err != nil {
+		r.opts.Log.Info("verify: limited", "what", what, "err", err)
+		r.limits = append(r.limits, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+func (r *run) openSegments(ctx context.Context) {
+	for i, s := range r.segments {
+		if err := s.open(ctx, r, i); err != nil {
+			err = fmt.Errorf("no vantage in %s: %w", s, err)
+			r.limit("guests are not probed", err)
+			for _, n := range s.nics {
+				n.probe.reason = err.Error()
+			}
+		}
+	}
+}
+
+func (r *run) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
+	defer cancel()
+	var errs []error
+	for _, s := range r.segments {
+		errs = append(errs, s.close(ctx, r))
+	}
+	return errors.Join(errs...)
+}
+
+// ask probes all segments at once, and those who were silent again.
+func (r *run) ask(ctx context.Context) error {
+	r.opts.Progress("asking the guests")
+	used := r.usedAddresses()
+	err := r.each(func(s *segment) error { return s.first(ctx, used) })
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(r.segments, (*segment).silent) {
+		r.noteGateways()
+		return nil
+	}
+	r.opts.Progress("asking the silent ones again")
+	err = r.watchWhile(ctx, func(ctx context.Context) error {
+		return r.each(func(s *segment) error { return s.confirm(ctx, r.opts.Timing.Confirm) })
+	})
+	r.noteGateways()
+	return err
+}
+
+// each calls f for every segment that has a vantage, at the same time.
+func (r *run) each(f func(*segment) error) error {
+	errs := make([]error, len(r.segments))
+	var wait sync.WaitGroup
+	for i, s := range r.segments {
+		if s.prober != nil {
+			wait.Go(func() { errs[i] = f(s) })
+		}
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// usedAddresses returns the addresses that are not free for us.
+func (r *run) usedAddresses() func(netip.Addr) bool {
+	used := map[netip.Addr]bool{}
+	for _, n := range r.nics {
+		used[n.network.Gateway] = true
+		for _, a := range n.Addresses {
+			used[a.Addr] = true
+		}
+	}
+	return func(a netip.Addr) bool { return used[a] }
+}
+
+func (r *run) noteGateways() {
+	for _, s := range r.segments {
+		for _, n := range s.nics {
+			if s.gateway != nil {
+				n.gateway.asked, n.gateway.answered, n.gateway.icmp = true, s.gateway.arp, s.gateway.icmp
+			}
+		}
+	}
+}
+
+// watchWhile counts the requests that reach the ports of silent guests while f
+// asks them.
+func (r *run) watchWhile(ctx context.Context, f func(context.Context) error) error {
+	watch, err := openSocket(0, false)
+	if err != nil {
+		r.limit("ports are not watched", err)
+		return f(ctx)
+	}
+	byDevice := map[int]*nic{}
+	for _, n := range r.nics {
+		if n.probe.asked && !n.probe.target.done() {
+			n.probe.watched = true
+			byDevice[n.link.index] = n
+		}
+	}
+	watching, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		err = watch.receive(watching, time.Time{}, func(frames []seen) bool {
+			for _, s := range frames {
+				if n := byDevice[s.device]; n != nil && s.token.run() == r.id && s.token.to() == n.index && n.link.toGuest(s) {
+					n.probe.delivered++
+				}
+			}
+			return true
+		})
+	})
+	asked := f(ctx)
+	stop()
+	done.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(asked, err, watch.close())
+}
+
+// report puts together what was found about the selected NICs.
+func (r *run) report() Report {
+	report := Report{Version: ReportVersion, NICs: []NICResult{}, Limits: sortedUnique(r.limits)}
+	var problems []*Problem
+	for _, n := range r.nics {
+		if !n.selected {
+			continue
+		}
+		report.NICs = append(report.NICs, n.result())
+		if n.problem != nil {
+			problems = append(problems, n.problem)
+		}
+	}
+	pairs, more := r.judgePairs()
+	report.Pairs = pairs
+	report.Problems = gather(append(problems, more...))
+	return report
+}
+
+func (n *nic) result() NICResult {
+	return NICResult{
+		Endpoint:  n.endpoint(),
+		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch,
+		Status:  n.status(),
+		Address: n.address.Addr, AddressSource: n.address.Source,
+		RTT:   n.probe.target.rtt,
+		Rungs: n.rungs,
+	}
+}

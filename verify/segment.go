@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// segmentKey is what the NICs of one segment have in common.
+type segmentKey struct {
+	// sw and vlan, or lower of a macvtap network.
+	sw, lower string
+	vlan      vnet.VLANID
+	subnet    netip.Prefix
+	gateway   netip.Addr
+}
+
+// segment is the guests that hear each other's broadcasts and share a subnet,
+// with a vantage among them.
+type segment struct {
+	segmentKey
+
+	nics []*nic
+	// device is the vantage, or empty when there is none.
+	device  string
+	prober  *prober
+	gateway *target
+	targets []*target
+}
+
+// String names the segment for people.
+func (s *segment) String() string {
+	switch {
+	case s.lower != "":
+		return "the macvtap network of " + s.lower
+	case s.vlan == 0:
+		return "the untagged VLAN of " + s.sw
+	}
+	return fmt.Sprintf("VLAN %d of %s", s.vlan, s.sw)
+}
+
+// segmentFor returns the segment that the NIC can be probed in, or why it
+// cannot be.
+func (n *nic) segmentFor() (key segmentKey, reason string, pointless bool) {
+	key = segmentKey{subnet: n.network.Subnet, gateway: n.network.Gateway}
+	switch {
+	case n.Want.MAC.IsZero():
+		return key, "its MAC is not known", false
+	case n.macvtap() && n.link.mode != vnet.MacvtapBridge:
+		return key, fmt.Sprintf("macvtap mode %s: nothing on this host can reach the guest", n.link.mode), true
+	case n.macvtap():
+		key.lower = n.lower
+		return key, "", false
+	case n.Want.Switch == "":
+		return key, "nothing says which switch it belongs on", false
+	case !n.untagged():
+		return key, "a trunk without a native VLAN: what the guest answers in tagged VLANs is not probed", true
+	}
+	key.sw, key.vlan = n.Want.Switch, n.pvid()
+	return key, "", false
+}
+
+// group puts the NICs whose ports are as they should be into segments.
+func group(nics []*nic) []*segment {
+	byKey := map[segmentKey]*segment{}
+	var list []*segment
+	for _, n := range nics {
+		if !n.wired() {
+			continue
+		}
+		key, reason, pointless := n.segmentFor()
+		if reason != "" {
+			n.probe.reason, n.probe.pointless = reason, pointless
+			continue
+		}
+		s, ok := byKey[key]
+		if !ok {
+			s = &segment{segmentKey: key}
+			byKey[key] = s
+			list = append(list, s)
+		}
+		s.nics = append(s.nics, n)
+		n.segment = s
+	}
+	return list
+}
+
+// open makes the vantage, and the socket on it.
+func (s *segment) open(ctx context.Context, r *run, number int) error {
+	device, err := s.openVantage(ctx, r, number)
+	if err != nil {
+		return err
+	}
+	s.device = device
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("vantage %s: %w", device, err)
+	}
+	p := &prober{device: l.Attrs().Index, run: r.id, timing: r.opts.Timing, heard: map[vnet.MAC]netip.Addr{}}
+	if s.lower != "" {
+		// A macvlan receives what is sent to its own MAC only.
+		p.mac = vnet.MAC(l.Attrs().HardwareAddr)
+	} else if p.mac, err = randomMAC(); err != nil {
+		return err
+	}
+	if p.socket, err = openSocket(p.device, true); err != nil {
+		return err
+	}
+	s.prober = p
+	return nil
+}
+
+func (s *segment) openVantage(ctx context.Context, r *run, number int) (string, error) {
+	if s.lower != "" {
+		return openSibling(r.host[s.lower], number)
+	}
+	if r.opts.Switches == nil {
+		return "", errors.New("no access to the switch")
+	}
+	return r.opts.Switches.OpenVantage(ctx, s.sw, s.vlan)
+}
+
+// close takes back what open did, as far as it came.
+func (s *segment) close(ctx context.Context, r *run) error {
+	var errs []error
+	if s.prober != nil {
+		errs = append(errs, s.prober.socket.close())
+	}
+	switch {
+	case s.device == "":
+	case s.lower != "":
+		errs = append(errs, closeSibling(s.device))
+	default:
+		errs = append(errs, r.opts.Switches.CloseVantage(ctx, s.sw, s.device))
+	}
+	return errors.Join(errs...)
+}
+
+// randomMAC makes a locally administered address. The vantage device's own
+// would make the host's IP stack take the guests' answers and, where it
+// forwards, send them on.
+func randomMAC() (vnet.MAC, error) {
+	var m vnet.MAC
+	if _, err := rand.Read(m[:]); err != nil {
+		return m, fmt.Errorf("random MAC address: %w", err)
+	}
+	m[0] = m[0]&^1 | 2
+	return m, nil
+}
+
+// first finds an address to ask from and the addresses that are not known, and
+// asks everybody in one window.
+func (s *segment) first(ctx context.Context, used func(netip.Addr) bool) error {
+	noICMP, err := s.chooseSource(ctx, used)
+	if err != nil {
+		return err
+	}
+	if err := s.discover(ctx); err != nil {
+		return err
+	}
+	for _, n := range s.nics {
+		s.addTarget(n, noICMP)
+	}
+	if s.segmentKey.gateway.Is4() {
+		s.gateway = &target{index: maxNICs, addr: s.segmentKey.gateway, wantICMP: s.prober.source.IsValid()}
+		s.targets = append(s.targets, s.gateway)
+	}
+	return s.prober.ask(ctx, s.targets, s.prober.timing.WindowMin)
+}
+
+// chooseSource returns why ICMP cannot be asked, or "".
+func (s *segment) chooseSource(ctx context.Context, used func(netip.Addr) bool) (string, error) {
+	if !s.subnet.IsValid() || !s.subnet.Addr().Is4() || s.subnet.Bits() > 30 {
+		return "the network has no IPv4 subnet in the spec, so there is no address to ask from", nil
+	}
+	err := s.prober.chooseSource(ctx, s.subnet, used)
+	if errors.Is(err, errNoSource) {
+		return err.Error() + ", so there is none to ask from", nil
+	}
+	return "", err
+}
+
+// discover finds addresses for the guests of which none is known.
+func (s *segment) discover(ctx context.Context) error {
+	var unknown []*nic
+	for _, n := range s.nics {
+		if !n.address.Addr.IsValid() {
+			unknown = append(unknown, n)
+		}
+	}
+	err := s.prober.sweep(ctx, slices.Clone(unknown), s.subnet)
+	for _, n := range unknown {
+		if a, ok := s.prober.heard[n.Want.MAC]; ok {
+			n.address = Address{a, AddressHeard}
+		}
+	}
+	return err
+}
+
+func (s *segment) addTarget(n *nic, noICMP string) {
+	addr := n.address.Addr
+	if !addr.IsValid() {
+		return
+	}
+	if noICMP == "" && !s.subnet.Contains(addr) {
+		noICMP = fmt.Sprintf("%s is outside of the network's subnet %s", addr, s.subnet)
+	}
+	n.probe.asked, n.probe.vantage, n.probe.noICMP = true, s.device, noICMP
+	n.probe.target = target{index: n.index, mac: n.Want.MAC, addr: addr, wantICMP: noICMP == ""}
+	s.targets = append(s.targets, &n.probe.target)
+}
+
+// silent reports whether anybody owes an answer.
+func (s *segment) silent() bool {
+	for _, t := range s.targets {
+		if !t.done() {
+			return true
+		}
+	}
+	return false
+}
+
+// confirm asks those again that did not answer, slowly, and then whether they
+// have another address.
+func (s *segment) confirm(ctx context.Context, windows []time.Duration) error {
+	for _, window := range windows {
+		if err := s.prober.ask(ctx, s.targets, window); err != nil {
+			return err
+		}
+	}
+	var silent []*nic
+	for _, n := range s.nics {
+		if n.probe.asked && !n.probe.target.arp {
+			silent = append(silent, n)
+		}
+	}
+	return s.prober.sweep(ctx, silent, s.subnet)
+}

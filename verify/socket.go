@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batch = 64
+	// snapLength is how much of a frame we look at: ours are shorter.
+	snapLength = 128
+	// receiveBuffer holds some ten thousand small frames, in kernel terms.
+	receiveBuffer = 8 << 20
+)
+
+// socket is a packet socket (packet(7)) that moves frames in batches: with a
+// system call for each, the calls would cost as much as the frames.
+type socket struct {
+	file *os.File
+	// mark is the SO_MARK in force.
+	mark uint32
+
+	headers [batch]mmsghdr
+	iovecs  [batch]unix.Iovec
+	names   [batch]unix.RawSockaddrLinklayer
+	buffers [batch][snapLength]byte
+	frames  [batch]seen
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	header unix.Msghdr
+	length uint32
+}
+
+// packet is a frame to be sent out of a device, with a mark on it for the
+// injector (socket(7), SO_MARK).
+type packet struct {
+	device int
+	mark   uint32
+	data   []byte
+}
+
+// seen is a frame that passed a device.
+type seen struct {
+	frame
+
+	device int
+	// outgoing is true for a frame that left the host's stack through the
+	// device. On a guest's tap that is towards the guest.
+	outgoing bool
+	at       time.Time
+}
+
+// openSocket opens a packet socket that receives ARP and ICMP from one device,
+// or from all with device 0. With inOnly it does not receive what leaves
+// through the device. What a socket sends it never receives.
+func openSocket(device int, inOnly bool) (*socket, error) {
+	s, err := openSender()
+	if err != nil {
+		return nil, err
+	}
+	if ctlErr := s.control(func(fd uintptr) { err = configure(int(fd), device, inOnly) }); ctlErr != nil || err != nil {
+		return nil, errors.Join(ctlErr, err, s.close())
+	}
+	return s, nil
+}
+
+// openSender opens a packet socket that receives nothing.
+func openSender() (*socket, error) {
+	// Protocol 0 is none, until the socket is bound to another.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	return &socket{file: os.NewFile(uintptr(fd), "packet socket")}, nil
+}
+
+func configure(fd, device int, inOnly bool) error {
+	filter := receiveFilter()
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
+		return fmt.Errorf("packet socket: attach filter: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
+		// Without CAP_NET_ADMIN as much as rmem_max allows must do.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	if inOnly {
+		// Linux before 4.20 does not know it; then such frames are passed over
+		// one by one.
+		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: device}); err != nil {
+		return fmt.Errorf("packet socket: bind: %w", err)
+	}
+	return nil
+}
+
+func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
+
+// send sends packets in their order. A device that is down or gone loses them
+// silently: the answers say what arrived.
+func (s *socket) send(packets []packet) error {
+	for len(packets) > 0 {
+		n := min(len(packets), batch)
+		for i, p := range packets[:n] {
+			if p.mark != packets[0].mark {
+				n = i
+				break
+			}
+			s.prepare(i, p.data, p.device)
+		}
+		if err := s.setMark(packets[0].mark); err != nil {
+			return err
+		}
+		sent, err := s.sendBatch(n)
+		if err != nil {
+			return fmt.Errorf("send on device %d: %w", packets[0].device, err)
+		}
+		packets = packets[sent:]
+	}
+	return nil
+}
+
+func (s *socket) setMark(mark uint32) error {
+	if mark == s.mark {
+		return nil
+	}
+	var err error
+	if ctlErr := s.control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+	}); ctlErr != nil {
+		return ctlErr
+	}
+	if err != nil {
+		return fmt.Errorf("packet socket: mark frames: %w", err)
+	}
+	s.mark = mark
+	return nil
+}
+
+// prepare points the i-th message at data and at the device.
+func (s *socket) prepare(i int, data []byte, device int) {
+	s.iovecs[i].Base = &data[0]
+	s.iovecs[i].SetLen(len(data))
+	s.names[i] = unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(device), Halen: 6}
+	s.headers[i] = mmsghdr{}
+	h := &s.headers[i].header
+	h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+	h.Namelen = unix.SizeofSockaddrLinklayer
+	h.Iov = &s.iovecs[i]
+	h.SetIovlen(1)
+}
+
+// sendBatch sends the first n prepared messages and returns how many are done.
+func (s *socket) sendBatch(n int) (int, error) {
+	conn, err := s.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var sent int
+	var errno unix.Errno
+	err = conn.Write(func(fd uintptr) bool {
+		r, _, e := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[0])), uintptr(n), 0, 0, 0)
+		sent, errno = int(r), e
+		return e != unix.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errno == unix.EINTR:
+		return 0, nil
+	case errno == unix.ENOBUFS, errno == unix.ENETDOWN, errno == unix.ENXIO, errno == unix.ENODEV:
+		return 1, nil // lost on this device; the others still count
+	case errno != 0:
+		return 0, errno
+	}
+	return sent, nil
+}
+
+// receive hands frames, some at a time, to handle until deadline, until handle
+// returns false, or until ctx ends, which is the only error besides a broken
+// socket. The slice is the socket's own.
+func (s *socket) receive(ctx context.Context, deadline time.Time, handle func([]seen) bool) error {
+	if err := s.file.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		n, err := s.receiveBatch()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		now := time.Now()
+		frames := s.frames[:0]
+		for i := range n {
+			if f, ok := s.decode(i, now); ok {
+				frames = append(frames, f)
+			}
+		}
+		if len(frames) > 0 && !handle(frames) {
+			return nil
+		}
+	}
+}
+
+func (s *socket) receiveBatch() (int, error) {
+	for i := range batch {
+		s.prepare(i, s.buffers[i][:], 0)
+	}
+	conn, err := s.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var errno unix.Errno
+	err = conn.Read(func(fd uintptr) bool {
+		r, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.headers[0])), batch,
+			unix.MSG_DONTWAIT, 0, 0)
+		n, errno = int(r), e
+		return e != unix.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errno == unix.EINTR, errno == unix.ENETDOWN:
+		// The device went down for a moment, or for good: then nobody answers.
+		return 0, nil
+	case errno != 0:
+		return 0, errno
+	}
+	return n, nil
+}
+
+func (s *socket) decode(i int, at time.Time) (seen, bool) {
+	f, ok := decode(s.buffers[i][:min(int(s.headers[i].length), snapLength)])
+	return seen{
+		frame:    f,
+		device:   int(s.names[i].Ifindex),
+		outgoing: s.names[i].Pkttype == unix.PACKET_OUTGOING,
+		at:       at,
+	}, ok
+}
+
+// lost returns how many frames the kernel dropped since the last call because
+// we were too slow to read them.
+func (s *socket) lost() int {
+	var stats *unix.TpacketStats
+	_ = s.control(func(fd uintptr) {
+		stats, _ = unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	})
+	if stats == nil {
+		return 0
+	}
+	return int(stats.Drops)
+}
+
+func (s *socket) control(f func(fd uintptr)) error {
+	conn, err := s.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Control(f)
+}
+
+func (s *socket) close() error { return s.file.Close() }
