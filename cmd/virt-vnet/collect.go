@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
+	"github.com/virt-vnet/virt-vnet/verify"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// collection is the inventory for verify while it is made, and the open
+// switches, which verify goes on to use.
+type collection struct {
+	site      *site
+	inventory verify.Inventory
+	switches  map[string]openSwitch
+}
+
+// openSwitch is a switch of the host as it was seen once. A nil driver has err.
+type openSwitch struct {
+	sw     vnet.Switch
+	driver switchcfg.Driver
+	state  switchcfg.State
+	err    error
+}
+
+// collect takes one look at libvirt and one at each switch. Close the
+// collection when verify is done.
+func (s *site) collect(ctx context.Context) (*collection, error) {
+	col := &collection{site: s, switches: map[string]openSwitch{}}
+	col.inventory.Networks = s.topology.Networks
+	guests, err := s.guests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range guests {
+		if col.concerns(g) {
+			col.look(ctx, g)
+			col.inventory.Guests = append(col.inventory.Guests, col.guest(ctx, g))
+		}
+	}
+	for _, want := range s.topology.Guests {
+		if !slices.ContainsFunc(guests, func(g virtapi.Guest) bool { return g.Name == want.Name }) {
+			col.inventory.Guests = append(col.inventory.Guests, col.absent(want))
+		}
+	}
+	slices.SortFunc(col.inventory.Guests, func(a, b verify.Guest) int { return cmp.Compare(a.Ref.Name, b.Ref.Name) })
+	for _, name := range slices.Sorted(maps.Keys(col.switches)) {
+		open := col.switches[name]
+		col.inventory.Switches = append(col.inventory.Switches,
+			verify.Switch{Switch: open.sw, Untagged: open.state.Untagged, Err: open.err})
+	}
+	return col, nil
+}
+
+// concerns reports whether a guest is to be looked at: it runs with a NIC in a
+// network of ours, or the spec expects it.
+func (col *collection) concerns(g virtapi.Guest) bool {
+	_, expected := col.site.topology.Guest(g.Name)
+	return expected || g.Active && usesAny(g.Domain, col.site.topology.Networks)
+}
+
+// look opens and observes the switches that the guest's NICs are or should be
+// on, each once.
+func (col *collection) look(ctx context.Context, g virtapi.Guest) {
+	for _, nic := range g.Domain.NICs {
+		n, ours := col.site.topology.Network(nic.Network)
+		sw := col.switchOf(n, nic)
+		if _, open := col.switches[sw.Name]; open || !ours || sw.Name == "" {
+			continue
+		}
+		col.switches[sw.Name] = observe(ctx, sw)
+	}
+}
+
+// switchOf is the switch of a NIC in network n: of libvirt's own networks the
+// bridge that libvirt made, of a macvtap none.
+func (col *collection) switchOf(n vnet.Network, nic libvirtnet.DomainNIC) vnet.Switch {
+	switch n.Mode {
+	case vnet.ModeBridge:
+		sw, _ := col.site.topology.Switch(n.Switch)
+		return sw
+	case vnet.ModeNAT, vnet.ModeIsolated:
+		return vnet.Switch{Name: nic.Bridge, Driver: vnet.DriverLinux}
+	default:
+		return vnet.Switch{}
+	}
+}
+
+func observe(ctx context.Context, sw vnet.Switch) openSwitch {
+	open := openSwitch{sw: sw}
+	open.driver, open.err = drivers.Open(ctx, sw)
+	if open.err == nil {
+		open.state, open.err = open.driver.Observe(ctx, switchcfg.Scope{})
+	}
+	return open
+}
+
+// guest is libvirt's guest as verify wants it: its NICs in our networks, and
+// those that the spec expects and it does not have.
+func (col *collection) guest(ctx context.Context, g virtapi.Guest) verify.Guest {
+	out := verify.Guest{Ref: g.GuestRef, Running: g.State == virtapi.StateRunning, State: g.State.String()}
+	expected, _ := col.site.topology.Guest(g.Name)
+	missing := slices.Clone(expected.NICs)
+	var leases map[vnet.MAC][]verify.Address
+	if g.Active {
+		leases = col.addresses(ctx, g.Name)
+	}
+	for _, nic := range g.Domain.NICs {
+		n, ours := col.site.topology.Network(nic.Network)
+		if !ours {
+			continue
+		}
+		found := col.nic(g.GuestRef, n, nic)
+		if i := slices.IndexFunc(missing, func(want vnet.NIC) bool { return isNIC(want, nic) }); i >= 0 {
+			if missing[i].Address.IsValid() {
+				found.Addresses = append(found.Addresses, verify.Address{Addr: missing[i].Address, Source: verify.AddressSpec})
+			}
+			missing = slices.Delete(missing, i, i+1)
+		}
+		found.Addresses = append(found.Addresses, leases[nic.MAC]...)
+		out.NICs = append(out.NICs, found)
+	}
+	for _, want := range missing {
+		out.NICs = append(out.NICs, col.missingNIC(g.GuestRef, want))
+	}
+	return out
+}
+
+// isNIC reports whether nic is the one that the spec means: the one of its MAC,
+// or one in its network when it names no MAC.
+func isNIC(want vnet.NIC, nic libvirtnet.DomainNIC) bool {
+	if want.MAC.IsZero() {
+		return want.Network == nic.Network
+	}
+	return want.MAC == nic.MAC
+}
+
+func (col *collection) nic(guest vnet.GuestRef, n vnet.Network, nic libvirtnet.DomainNIC) verify.NIC {
+	policy, _ := n.PolicyFor(nic.Portgroup)
+	sw := col.switchOf(n, nic)
+	out := verify.NIC{
+		Want: vnet.Port{
+			Device: nic.Device, Switch: sw.Name, Guest: guest, MAC: nic.MAC, Network: n.Name,
+			Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy,
+		},
+		LinkDown: nic.LinkDown,
+	}
+	open := col.switches[sw.Name]
+	if open.err != nil || sw.Name == "" {
+		return out
+	}
+	if port, found := open.state.Ports[nic.Device]; found {
+		out.Port = &verify.Port{Switch: port.Switch, VLAN: port.Settings.VLAN, Isolated: port.Settings.Isolated}
+	} else {
+		out.Port = &verify.Port{}
+	}
+	return out
+}
+
+// missingNIC is a NIC that the spec expects and the guest does not have.
+func (col *collection) missingNIC(guest vnet.GuestRef, want vnet.NIC) verify.NIC {
+	n, _ := col.site.topology.Network(want.Network)
+	policy, _ := n.PolicyFor(want.Portgroup)
+	return verify.NIC{Want: vnet.Port{
+		Guest: guest, MAC: want.MAC, Network: n.Name, Portgroup: want.Portgroup, Switch: n.Switch, Policy: policy,
+	}}
+}
+
+// absent is a guest that the spec expects and libvirt does not know.
+func (col *collection) absent(want vnet.Guest) verify.Guest {
+	ref := vnet.GuestRef{Name: want.Name}
+	out := verify.Guest{Ref: ref, State: "not defined"}
+	for _, nic := range want.NICs {
+		out.NICs = append(out.NICs, col.missingNIC(ref, nic))
+	}
+	return out
+}
+
+// addresses asks libvirt what addresses a guest has. Not knowing is no error:
+// verify then listens for them.
+func (col *collection) addresses(ctx context.Context, guest string) map[vnet.MAC][]verify.Address {
+	found, err := col.site.conn.Addresses(ctx, guest)
+	if err != nil {
+		col.site.log.Debug("addresses", "guest", guest, "error", err)
+	}
+	kinds := map[virtapi.AddressSource]verify.AddressSource{
+		virtapi.SourceAgent: verify.AddressAgent, virtapi.SourceLease: verify.AddressLease,
+	}
+	out := map[vnet.MAC][]verify.Address{}
+	for mac, prefixes := range found.ByMAC {
+		for _, p := range prefixes {
+			out[mac] = append(out[mac], verify.Address{Addr: p.Addr(), Source: kinds[found.Source]})
+		}
+	}
+	return out
+}
+
+func (col *collection) close() error {
+	var errs []error
+	for _, open := range col.switches {
+		if open.driver != nil {
+			errs = append(errs, open.driver.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Learned implements [verify.Switches].
+func (col *collection) Learned(ctx context.Context, sw string) ([]verify.Learned, error) {
+	learner, err := driverAs[switchcfg.Learner](col, sw)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := learner.Learned(ctx)
+	out := make([]verify.Learned, len(rows))
+	for i, row := range rows {
+		out[i] = verify.Learned{MAC: row.MAC, VLAN: row.VLAN, Device: row.Device}
+	}
+	return out, err
+}
+
+// OpenVantage implements [verify.Switches].
+func (col *collection) OpenVantage(ctx context.Context, sw string, vlan vnet.VLANID) (string, error) {
+	vantager, err := driverAs[switchcfg.Vantager](col, sw)
+	if err != nil {
+		return "", err
+	}
+	return vantager.OpenVantage(ctx, vlan)
+}
+
+// CloseVantage implements [verify.Switches].
+func (col *collection) CloseVantage(ctx context.Context, sw, device string) error {
+	vantager, err := driverAs[switchcfg.Vantager](col, sw)
+	if err != nil {
+		return err
+	}
+	return vantager.CloseVantage(ctx, device)
+}
+
+// driverAs is the driver of a switch as something that not every driver is.
+func driverAs[T any](col *collection, sw string) (T, error) {
+	open := col.switches[sw]
+	driver, ok := any(open.driver).(T)
+	if !ok {
+		return driver, fmt.Errorf("switch %s: %w", sw, errors.Join(switchcfg.ErrUnsupported, open.err))
+	}
+	return driver, nil
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/virt-vnet/virt-vnet/hooks"
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
+)
+
+// planVersion is the version of the plan's JSON form.
+const planVersion = 1
+
+// sitePlan is what apply would change.
+type sitePlan struct {
+	Version  int               `json:"version"`
+	Networks []networkPlan     `json:"networks"`
+	Guests   []hooks.GuestPlan `json:"guests"`
+}
+
+type networkPlan struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	// Changes are those of an update, a line each.
+	Changes []string          `json:"changes,omitempty"`
+	Duties  []libvirtnet.Duty `json:"duties"`
+}
+
+// What apply would do about a network.
+const (
+	actionCreate = "create"
+	actionUpdate = "update"
+	actionNone   = "none"
+	actionRefuse = "refuse" // somebody else defined a network of that name
+)
+
+func planCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "plan",
+		Usage: "show what apply would change, and who carries out which setting",
+		Flags: []cli.Flag{
+			fileFlag(), outputFlag("text", "json"),
+			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 3 when there is something to change"},
+		},
+		Action: func(c *cli.Context) error {
+			return withSite(c, std, func(_ *config.Spec, s *site) error {
+				plan, err := s.plan(c.Context)
+				if err != nil {
+					return err
+				}
+				if err := writePlan(c, std, plan); err != nil {
+					return err
+				}
+				if c.Bool("detailed-exitcode") && plan.pending() {
+					return &exitError{code: exitPending}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// plan compares the spec with libvirt and with the ports of running guests.
+func (s *site) plan(ctx context.Context) (sitePlan, error) {
+	plan := sitePlan{Version: planVersion, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
+	changes, err := s.changesFor(s.topology.Networks)
+	if err != nil {
+		return plan, err
+	}
+	defined, err := s.conn.Networks(ctx)
+	if err != nil {
+		return plan, err
+	}
+	for _, c := range changes {
+		n, err := s.networkPlan(c, defined)
+		if err != nil {
+			return plan, err
+		}
+		plan.Networks = append(plan.Networks, n)
+	}
+	guests, err := s.guests(ctx)
+	if err != nil || !s.local {
+		return plan, err
+	}
+	for _, g := range guests {
+		if !g.Active {
+			continue
+		}
+		p, err := s.wirer.Plan(ctx, g.Domain)
+		if err != nil {
+			return plan, fmt.Errorf("guest %s: %w", g.Name, err)
+		}
+		plan.Guests = append(plan.Guests, p)
+	}
+	return plan, nil
+}
+
+// networkPlan compares one network with those that libvirt has.
+func (s *site) networkPlan(c networkChange, defined []virtapi.Network) (networkPlan, error) {
+	plan := networkPlan{Name: c.network.Name, Action: actionNone, Duties: libvirtnet.Division(c.network, c.sw, s.conn.Version())}
+	i := slices.IndexFunc(defined, func(n virtapi.Network) bool { return n.Name == c.network.Name })
+	switch {
+	case i < 0:
+		plan.Action = actionCreate
+		return plan, nil
+	case !defined[i].Owned:
+		plan.Action = actionRefuse
+		return plan, nil
+	}
+	var err error
+	plan.Changes, err = libvirtnet.NetworkDiff(defined[i].XML, c.xml)
+	if len(plan.Changes) > 0 || s.recordDiffers(c) {
+		plan.Action = actionUpdate
+	}
+	return plan, err
+}
+
+// recordDiffers reports whether the hook knows another network than the spec
+// has.
+func (s *site) recordDiffers(c networkChange) bool {
+	if !s.local {
+		return false
+	}
+	record, err := s.store.Network(c.network.Name)
+	return err != nil || !reflect.DeepEqual(record.Network, c.network) || record.Switch != c.sw
+}
+
+func (p sitePlan) pending() bool {
+	return slices.ContainsFunc(p.Networks, func(n networkPlan) bool { return n.Action != actionNone }) ||
+		slices.ContainsFunc(p.Guests, func(g hooks.GuestPlan) bool {
+			return slices.ContainsFunc(g.NICs, func(nic hooks.NICPlan) bool { return len(nic.Changes) > 0 })
+		})
+}
+
+func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
+	if c.String("output") == "json" {
+		return writeJSON(std.out, plan)
+	}
+	words := map[string]string{
+		actionCreate: "+ create", actionUpdate: "~ update", actionNone: "  as it is",
+		actionRefuse: "! in the way: libvirt has a network of this name that virt-vnet did not define",
+	}
+	for _, n := range plan.Networks {
+		fmt.Fprintf(std.out, "network %-12s %s\n", n.Name, words[n.Action])
+		for _, line := range n.Changes {
+			fmt.Fprintf(std.out, "    ~ %s\n", line)
+		}
+		for _, d := range n.Duties {
+			fmt.Fprintf(std.out, "    %s\n", d)
+		}
+	}
+	for _, g := range plan.Guests {
+		writeGuestPlan(std, g, false)
+	}
+	if !plan.pending() {
+		fmt.Fprintln(std.out, "nothing to change")
+	}
+	return nil
+}
+
+// writeGuestPlan prints the NICs of one guest. Those with nothing to say are
+// left out unless all is set.
+func writeGuestPlan(std stdio, g hooks.GuestPlan, all bool) {
+	for _, nic := range g.NICs {
+		if len(nic.Changes) == 0 && !all {
+			continue
+		}
+		fmt.Fprintf(std.out, "guest %s, NIC %s\n", g.Guest, strings.Join(nonEmpty(nic.MAC.String(), nic.Device, place(nic)), ", "))
+		for _, change := range nic.Changes {
+			fmt.Fprintf(std.out, "    ~ %s\n", change)
+		}
+		switch {
+		case nic.Note != "":
+			fmt.Fprintf(std.out, "    %s\n", nic.Note)
+		case len(nic.Changes) == 0:
+			fmt.Fprintln(std.out, "    as it should be")
+		}
+	}
+}
+
+// place says where a NIC is plugged in.
+func place(nic hooks.NICPlan) string {
+	switch {
+	case nic.Network == "":
+		return ""
+	case nic.Switch == "":
+		return "network " + nic.Network
+	}
+	return fmt.Sprintf("network %s on %s", nic.Network, nic.Switch)
+}
+
+func nonEmpty(list ...string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
+}

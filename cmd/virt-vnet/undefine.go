@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+func undefineCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:        "undefine",
+		Usage:       "take back a network, or an interface of a guest",
+		Subcommands: []*cli.Command{undefineNetworkCommand(std), undefineInterfaceCommand(std)},
+	}
+}
+
+func undefineNetworkCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "network",
+		Usage:     "remove a network that virt-vnet defined from libvirt, and its file",
+		ArgsUsage: "NAME",
+		Action: func(c *cli.Context) error {
+			name, err := oneArg(c, "NAME")
+			if err != nil {
+				return err
+			}
+			return withSite(c, std, func(spec *config.Spec, s *site) error { return s.undefineNetwork(c, std, spec, name) })
+		},
+	}
+}
+
+// undefineNetwork goes the way of apply backwards: libvirt, which may refuse,
+// then the record, then the file.
+func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, name string) error {
+	err := s.conn.RemoveNetwork(c.Context, name)
+	if errors.Is(err, virtapi.ErrNoNetwork) {
+		// Only the record may be left, of a network that virsh removed.
+		if _, noRecord := s.store.Network(name); noRecord != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	if s.local {
+		if err := s.store.RemoveNetwork(name); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(std.out, "network %s: removed\n", name)
+	own := networkFile(c, name)
+	if at, declared := spec.Where("networks", name); declared && at.File != own {
+		fmt.Fprintf(std.err, "network %s is still declared in %s: remove it there, or the next apply defines it again\n", name, at)
+		return nil
+	}
+	return removeFile(own)
+}
+
+func undefineInterfaceCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "interface",
+		Usage:     "remove an interface from a guest, from its config and live",
+		ArgsUsage: "GUEST",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "mac", Usage: "`MAC` address of the interface"}),
+		Action: func(c *cli.Context) error {
+			guest, err := oneArg(c, "GUEST")
+			if err != nil {
+				return err
+			}
+			mac, err := vnet.ParseMAC(c.String("mac"))
+			if err != nil {
+				return usagef("--mac: %w", err)
+			}
+			return withSite(c, std, func(_ *config.Spec, s *site) error {
+				target, err := s.targetOf(c, guest)
+				if err != nil {
+					return err
+				}
+				if err := s.conn.DetachInterface(c.Context, guest, mac, target); err != nil {
+					return err
+				}
+				fmt.Fprintf(std.out, "guest %s: interface %s removed (%s)\n", guest, mac, targetText(target))
+				return nil
+			})
+		},
+	}
+}
+
+// oneArg returns the command's only argument.
+func oneArg(c *cli.Context, what string) (string, error) {
+	if c.Args().Len() != 1 {
+		return "", usagef("%s takes one %s, got %q", c.Command.HelpName, what, c.Args().Slice())
+	}
+	return c.Args().First(), nil
+}

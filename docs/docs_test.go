@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package docs_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/virt-vnet/virt-vnet/hooks"
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/golden"
+	"github.com/virt-vnet/virt-vnet/verify"
+)
+
+// The reference tables are made from the code. Run with -update after a change.
+
+func TestSpecPage(t *testing.T) {
+	data, err := config.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(data, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("# The spec\n\nYAML files in `/etc/virt-vnet`, read together. Unknown keys, keys given twice and names that refer to\n" +
+		"nothing are errors, with file and line. [spec.schema.json](spec.schema.json) is the same for editors; `virt-vnet schema` prints it.\n")
+	section(&b, "Top level", &schema)
+	section(&b, "`switches.NAME`", schema.Properties["switches"].AdditionalProperties)
+	network := schema.Properties["networks"].AdditionalProperties
+	section(&b, "`networks.NAME`", network)
+	section(&b, "`networks.NAME.portgroups.NAME`", network.Properties["portgroups"].AdditionalProperties)
+	section(&b, "`guests.NAME.nics[]`", schema.Properties["guests"].AdditionalProperties.Properties["nics"].Items)
+	golden.Check(t, "spec.md", b.String())
+}
+
+// section is the table of one mapping's keys.
+func section(b *strings.Builder, title string, schema *jsonschema.Schema) {
+	fmt.Fprintf(b, "\n## %s\n\n| key | value | required | meaning |\n|---|---|---|---|\n", title)
+	for _, key := range slices.Sorted(maps.Keys(schema.Properties)) {
+		p := schema.Properties[key]
+		required := ""
+		if slices.Contains(schema.Required, key) {
+			required = "yes"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", key, value(p), required, p.Description)
+	}
+}
+
+func value(p *jsonschema.Schema) string {
+	switch {
+	case len(p.Enum) > 0:
+		words := make([]string, len(p.Enum))
+		for i, e := range p.Enum {
+			words[i] = fmt.Sprintf("`%v`", e)
+		}
+		return strings.Join(words, ", ")
+	case len(p.AnyOf) > 0:
+		return "number, text or list"
+	}
+	words := map[string]string{"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping", "array": "list"}
+	if word := words[p.Type]; word != "" {
+		return word
+	}
+	return "list"
+}
+
+func TestHooksPage(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# What the hook does\n\nlibvirt runs `virt-vnet-hook` at these operations (https://libvirt.org/hooks.html). It does nothing at any\n" +
+		"other. It never calls libvirt, never writes to standard output, leaves no process behind, and has a deadline.\n\n" +
+		"| driver | operation | what it does | on failure |\n|---|---|---|---|\n")
+	for _, op := range hooks.Operations() {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", op.Driver, op.Name, op.Does, op.OnFailure)
+	}
+	b.WriteString("\nWhere an operation refuses, a network with `on_failure: warn` lets the guest start all the same.\n")
+	golden.Check(t, "hooks.md", b.String())
+}
+
+func TestChecksPage(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# What verify checks\n\nFor each NIC the rungs are climbed in this order; the first that is broken is the diagnosis, and those after\n" +
+		"it are not reached. Codes are stable: scripts may test for them.\n\n| code | rung | meaning |\n|---|---|---|\n")
+	for _, c := range verify.Codes() {
+		rung := string(c.Rung)
+		if rung == "" {
+			rung = "(pairs)"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.Code, rung, c.Meaning)
+	}
+	golden.Check(t, "checks.md", b.String())
+}
