@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright The virt-vnet Authors
+
+# libvirt is opened when it is needed, so that no headers are needed to build
+# and any version of it will do.
+TAGS    := libvirt_dlopen
+PREFIX  ?= /usr/local
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Debian's Go would not fetch the version that go.mod names.
+export GOTOOLCHAIN ?= auto
+export GOFLAGS := -tags=$(TAGS) $(filter-out -tags=%,$(GOFLAGS))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install the Debian packages that are missing (as root)
+	@test/setup.sh
+
+.PHONY: build
+build: ## build bin/virt-vnet and bin/virt-vnet-hook
+	CGO_ENABLED=1 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o bin/virt-vnet ./cmd/virt-vnet
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/virt-vnet-hook ./cmd/virt-vnet-hook
+
+.PHONY: demo
+demo: setup build ## show the main job on real guests, in a lab of its own (as root)
+	@go run ./test/demo
+
+.PHONY: test
+test: setup build lint ## run every test; none that can run here may be skipped (as root)
+	@test/run.sh
+
+.PHONY: test-unit
+test-unit: ## run the tests that need neither root nor a lab
+	go test -short ./...
+
+.PHONY: lint
+lint: ## check style, formatting and modules
+	@GOFLAGS= go install $(LINT)
+	"$$(go env GOPATH)/bin/golangci-lint" run
+	go mod tidy -diff
+
+.PHONY: bench
+bench: setup build ## measure against the peers; writes bin/bench.json (as root)
+	@go run ./test/bench
+
+.PHONY: install
+install: build ## install below PREFIX (default /usr/local)
+	install -D -m 0755 bin/virt-vnet $(DESTDIR)$(PREFIX)/bin/virt-vnet
+	install -D -m 0755 bin/virt-vnet-hook $(DESTDIR)$(PREFIX)/libexec/virt-vnet/virt-vnet-hook
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

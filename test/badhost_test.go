@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/virt-vnet/virt-vnet/internal/config"
+)
+
+// TestHostThatCannot applies specs that this host cannot carry out. Each is one
+// clear error, and nothing of it is applied.
+func TestHostThatCannot(t *testing.T) {
+	h := newHost(t, "testdata/two-bridges.yaml")
+	tests := []struct{ name, spec, want string }{
+		{
+			"no such bridge",
+			"switches: {br7: {driver: linux}}\nnetworks: {red: {switch: br7}}",
+			"network red: switch br7: no such switch: there is no device of that name",
+		},
+		{
+			"a bridge of another kind",
+			"switches: {br0: {driver: ovs}}\nnetworks: {red: {switch: br0}}",
+			"network red: switch br0: no such switch",
+		},
+		{
+			"a VLAN on a kernel without them",
+			"switches: {br0: {driver: linux}}\nnetworks: {red: {switch: br0, vlan: 20}}",
+			"br0: this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING); network red needs VLAN access 20",
+		},
+		{
+			"a VLAN in a portgroup only",
+			"switches: {br0: {driver: linux}}\nnetworks: {red: {switch: br0, portgroups: {a: {vlan: 30}}}}",
+			"network red needs VLAN access 30",
+		},
+		{
+			"one good network beside a bad one",
+			"switches: {br0: {driver: linux}, br7: {driver: linux}}\nnetworks: {good: {switch: br0}, red: {switch: br7}}",
+			"network red: switch br7: no such switch",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "spec.yaml")
+			if err := os.WriteFile(file, []byte(tt.spec), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, stderr, code := h.run("apply", "-f", file)
+			if code != 1 || !strings.Contains(stderr, tt.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit code %d, want one line with %q:\n%s", code, tt.want, stderr)
+			}
+			nothingApplied(t, h)
+		})
+	}
+	t.Run("Open vSwitch is gone", func(t *testing.T) {
+		if err := h.OVSDB().Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, code := h.run("apply")
+		if code != 1 || !strings.Contains(stderr, "switch ovs0") || !strings.Contains(stderr, "does not answer") {
+			t.Errorf("exit code %d:\n%s", code, stderr)
+		}
+		nothingApplied(t, h)
+		if err := h.StartOVS(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.must(0, "apply")
+	})
+	t.Run("not root", func(t *testing.T) { notRoot(t, h) })
+}
+
+func nothingApplied(t *testing.T, h *host) {
+	t.Helper()
+	if networks := strings.Fields(h.virsh("net-list", "--all", "--name")); len(networks) > 0 {
+		t.Errorf("libvirt has %v", networks)
+	}
+	if records, err := filepath.Glob("/var/lib/virt-vnet/networks/*"); err != nil || len(records) > 0 {
+		t.Errorf("records %v, %v", records, err)
+	}
+}
+
+// notRoot runs commands as a user without any right. The programs are in a
+// directory that only root may enter, so they are copied.
+func notRoot(t *testing.T, h *host) {
+	const dir = "/run/programs"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"virt-vnet", "virt-vnet-hook"} {
+		program, err := os.ReadFile(filepath.Join(h.bin, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"verify"}, 6, "operation not permitted"},
+		{[]string{"apply"}, 1, "permi"},
+		{[]string{"hooks", "install", "--libvirt-version", "9.0.0"}, 1, "permission denied"},
+		{[]string{"schema"}, 0, ""},
+		{[]string{"define", "network", "x", "--mode", "isolated", "--print-xml"}, 0, ""},
+	}
+	for _, tt := range tests {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "virt-vnet"), tt.args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != tt.code || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%v as nobody: exit code %d, want %d and %q:\n%s", tt.args, got, tt.code, tt.want, out)
+		} else if tt.code != 0 {
+			t.Logf("%v: %s", tt.args, out)
+		}
+	}
+}
+
+// TestDefineByFlags defines networks as in the README's first example, and
+// takes them back.
+func TestDefineByFlags(t *testing.T) {
+	h := newHost(t, "testdata/two-bridges.yaml")
+	if err := os.Remove(filepath.Join(config.Dir, "site.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	h.must(0, "define", "network", "red", "--switch", "ovs0", "--vlan", "20", "--subnet", "10.0.20.0/24")
+	h.must(0, "define", "network", "blue", "--switch", "ovs0", "--vlan", "30")
+	h.must(0, "define", "network", "lan", "--switch", "br0")
+	if out := h.must(0, "define", "network", "red", "--switch", "ovs0", "--vlan", "20", "--subnet", "10.0.20.0/24"); out != "network red: unchanged\n" {
+		t.Errorf("the second time: %q", out)
+	}
+	if out := h.must(0, "define", "network", "red", "--switch", "ovs0", "--vlan", "21"); !strings.Contains(out, "updated") {
+		t.Errorf("another VLAN: %q", out)
+	}
+	spec, err := config.Load(config.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := spec.Topology.Network("red"); !ok || n.Policy.VLAN.Access != 21 {
+		t.Errorf("the spec has %+v", n)
+	}
+	if sw, ok := spec.Topology.Switch("br0"); !ok || sw.Driver.String() != "linux" {
+		t.Errorf("br0 was recognised as %+v", sw)
+	}
+	h.must(0, "plan", "--detailed-exitcode")
+	for _, name := range []string{"red", "blue", "lan"} {
+		h.must(0, "undefine", "network", name)
+	}
+	nothingApplied(t, h)
+	if _, stderr, code := h.run("undefine", "network", "red"); code != 1 || !strings.Contains(stderr, "no such network") {
+		t.Errorf("a second time: exit code %d, %s", code, stderr)
+	}
+}

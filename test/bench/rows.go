@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// row is one line of the table: two of the medians of a group, and what their
+// ratio should be.
+type row struct {
+	name  string // what was done
+	group string // the group that measures it
+	ours  string // the names of the two medians in the group
+	peer  string
+	// peerIs says who the peer is.
+	peerIs string
+	budget budget
+}
+
+// group measures contenders that do comparable work, in turns.
+type group struct {
+	name    string
+	measure func(context.Context, *bench) (medians, error)
+}
+
+// groups returns all groups in the order in which they are measured. The one
+// that leaves a thousand ports behind comes last.
+func groups() []group {
+	return []group{
+		{"linux, 1 NIC", func(ctx context.Context, b *bench) (medians, error) { return b.linux(ctx, 1) }},
+		{"linux, 8 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.linux(ctx, 8) }},
+		{"linux, 64 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.linux(ctx, 64) }},
+		{"further NICs", furtherNICs},
+		{"networks", manyNetworks},
+		{"crowd", crowd},
+		{"define", define},
+		{"virsh", defineFew},
+		{"ovs, 1 NIC", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 1) }},
+		{"ovs, 8 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 8) }},
+		{"ovs, 64 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 64) }},
+		{"plan", plan},
+	}
+}
+
+// The names of contenders.
+const (
+	hookName  = "hook"  // virt-vnet-hook
+	noopName  = "noop"  // a Go program that does nothing
+	loopName  = "loop"  // a shell hook that calls the tools for each NIC
+	batchName = "batch" // one that calls each tool once
+)
+
+// The peers in words.
+const (
+	noopIs     = "Go program that does nothing"
+	linuxLoop  = "bash: ip and bridge per NIC"
+	linuxBatch = "bash: one ip -batch, one bridge -batch"
+	ovsLoop    = "bash: ovs-vsctl per NIC"
+	ovsOnce    = "bash: one ovs-vsctl for all"
+)
+
+// rows returns the table: section 9 of the design, and for honesty the
+// strongest script that does each job, which has no budget.
+func rows() []row {
+	return []row{
+		{"hook, Linux bridge, 1 NIC", "linux, 1 NIC", hookName, noopName, noopIs, atMost(2.5)},
+		{"hook, Linux bridge, 1 NIC", "linux, 1 NIC", hookName, loopName, linuxLoop, fasterBy(2)},
+		{"hook, Linux bridge, 1 NIC", "linux, 1 NIC", hookName, batchName, linuxBatch, budget{}},
+		{"hook, Linux bridge, 8 NICs", "linux, 8 NICs", hookName, loopName, linuxLoop, budget{}},
+		{"hook, Linux bridge, 8 NICs", "linux, 8 NICs", hookName, batchName, linuxBatch, budget{}},
+		{"hook, Linux bridge, 64 NICs", "linux, 64 NICs", hookName, loopName, linuxLoop, fasterBy(20)},
+		{"hook, Linux bridge, 64 NICs", "linux, 64 NICs", hookName, batchName, linuxBatch, budget{}},
+		{"hook, each further NIC, 1 to 8", "further NICs", "few", "few, loop", linuxLoop, within(300 * time.Microsecond)},
+		{"hook, each further NIC, 8 to 64", "further NICs", "many", "many, loop", linuxLoop, within(300 * time.Microsecond)},
+		{"hook, 5,000 networks defined", "networks", "5000", "1", "the same with 1 network", atMost(1.1)},
+		{"100 guests starting at once", "crowd", "at once", "alone", "CPU time of the 100 hooks alone / cores", atMost(1.5)},
+		{"define 200 networks", "define", "ours", "raw", "raw libvirt API, one connection", atMost(1.3)},
+		{"define 20 networks", "virsh", "ours", "virsh", "virsh net-define, 20 times", budget{}},
+		{"hook, OVS, 1 NIC", "ovs, 1 NIC", hookName, loopName, ovsLoop, budget{}},
+		{"hook, OVS, 8 NICs", "ovs, 8 NICs", hookName, loopName, ovsLoop, fasterBy(8)},
+		{"hook, OVS, 8 NICs", "ovs, 8 NICs", hookName, batchName, ovsOnce, budget{}},
+		{"hook, OVS, 64 NICs", "ovs, 64 NICs", hookName, loopName, ovsLoop, budget{}},
+		{"hook, OVS, 64 NICs", "ovs, 64 NICs", hookName, batchName, ovsOnce, budget{}},
+		{"plan, 1,000 ports, no drift, CPU", "plan", "ours", "ip", "CPU of ip -d -j link show", within(150 * time.Millisecond)},
+	}
+}
+
+// choose returns the rows whose name and peer match.
+func choose(all []row, pattern *regexp.Regexp) []row {
+	return slices.DeleteFunc(all, func(r row) bool { return !pattern.MatchString(r.name + " / " + r.peerIs) })
+}
+
+// of returns the rows that a group measures.
+func of(all []row, group string) []row {
+	var mine []row
+	for _, r := range all {
+		if r.group == group {
+			mine = append(mine, r)
+		}
+	}
+	return mine
+}
+
+// result is the row with its figures. err is why its group has none.
+func (r row) result(m medians, err error) result {
+	res := result{Name: r.name, PeerIs: r.peerIs, Budget: r.budget.String(), limit: r.budget}
+	ours, okOurs := m.of[r.ours]
+	peer, okPeer := m.of[r.peer]
+	if err == nil && (!okOurs || !okPeer) {
+		err = fmt.Errorf("row %s: group %s measures no %q or %q", r.name, r.group, r.ours, r.peer)
+	}
+	if err != nil {
+		res.Verdict, res.Error = verdictError, err.Error()
+		return res
+	}
+	res.Ours, res.Peer, res.Rounds = ours, peer, m.rounds
+	res.Ratio, res.Verdict = r.budget.judge(ours, peer)
+	return res
+}

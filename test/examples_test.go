@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/virt-vnet/virt-vnet/internal/golden"
+)
+
+// TestExamples follows the README of every example on real guests: plan (as
+// plan.txt has it), apply, hooks, boot, verify, and take it all back.
+func TestExamples(t *testing.T) {
+	dirs, err := filepath.Glob("../examples/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) { runExample(t, dir) })
+	}
+}
+
+func runExample(t *testing.T, dir string) {
+	h := newHost(t, filepath.Join(dir, "spec.yaml"))
+	golden.Check(t, filepath.Join(dir, "plan.txt"), h.must(0, "plan"))
+	h.must(3, "plan", "--detailed-exitcode")
+	h.must(0, "apply")
+	h.must(0, "plan", "--detailed-exitcode")
+	h.must(0, "hooks", "install", "--reload")
+	h.boot()
+	h.must(0, "plan", "--detailed-exitcode")
+	h.must(0, "verify")
+	for _, g := range h.spec.Topology.Guests {
+		h.virsh("destroy", g.Name)
+	}
+	for _, n := range h.spec.Topology.Networks {
+		h.must(0, "undefine", "network", n.Name)
+	}
+	h.must(0, "hooks", "uninstall")
+	if left := strings.Fields(h.virsh("net-list", "--all", "--name")); len(left) > 0 {
+		t.Errorf("networks left: %v", left)
+	}
+	for _, pattern := range []string{"/etc/libvirt/hooks/*.d/*", "/var/lib/virt-vnet/networks/*", "/run/virt-vnet/guests/*"} {
+		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+			t.Errorf("left of %s: %v, %v", pattern, left, err)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/test/stage"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// host is a lab with our programs built, and a spec in place.
+type host struct {
+	*lab.Lab
+	t    *testing.T
+	bin  string
+	spec *config.Spec
+}
+
+// newHost starts a lab, builds what the spec takes for granted and puts the
+// spec where virt-vnet looks for it. Nothing of virt-vnet has run yet.
+func newHost(t *testing.T, specFile string) *host {
+	t.Helper()
+	lab.Need(t, lab.Libvirt, lab.OVS, lab.Guests)
+	spec, err := config.Load(specFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{t: t, bin: buildPrograms(t), spec: spec}
+	h.Lab, err = lab.Start(t.Context(), lab.Options{Libvirt: true, OVS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	if err := stage.Build(t.Context(), h.Lab, spec.Topology); err != nil {
+		t.Fatal(err)
+	}
+	if err := config.Write(filepath.Join(config.Dir, "site.yaml"), spec.Topology); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// buildPrograms builds both programs as make build does.
+func buildPrograms(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for program, cgo := range map[string]string{"virt-vnet": "1", "virt-vnet-hook": "0"} {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", filepath.Join(dir, program), "../cmd/"+program)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", program, err, out)
+		}
+	}
+	return dir
+}
+
+// run executes virt-vnet and returns its output and exit code.
+func (h *host) run(args ...string) (stdout, stderr string, code int) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(h.bin, "virt-vnet"), args...)
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		h.t.Fatalf("virt-vnet %v: %v", args, err)
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
+
+// must runs virt-vnet, wants an exit code and returns standard output.
+func (h *host) must(want int, args ...string) string {
+	h.t.Helper()
+	stdout, stderr, code := h.run(args...)
+	if code != want {
+		h.t.Fatalf("virt-vnet %v: exit code %d, want %d\n%s%s", args, code, want, stdout, stderr)
+	}
+	return stdout
+}
+
+// boot starts all guests of the spec and waits until they are up.
+func (h *host) boot() {
+	h.t.Helper()
+	if err := h.Boot(h.t.Context(), stage.Guests(h.spec.Topology)...); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// device is the host's device of a guest's NIC in a network.
+func (h *host) device(guest, network string) string {
+	h.t.Helper()
+	xml, err := h.Virsh(h.t.Context(), "dumpxml", guest)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	domain, err := libvirtnet.ParseDomain([]byte(xml))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, nic := range domain.NICs {
+		if nic.Network == network {
+			return nic.Device
+		}
+	}
+	h.t.Fatalf("guest %s has no NIC in network %s", guest, network)
+	return ""
+}
+
+// vsctl runs ovs-vsctl.
+func (h *host) vsctl(args ...string) string {
+	h.t.Helper()
+	out, err := h.Vsctl(h.t.Context(), args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// virsh runs virsh.
+func (h *host) virsh(args ...string) string {
+	h.t.Helper()
+	out, err := h.Virsh(h.t.Context(), args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return out
+}

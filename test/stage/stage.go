@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+// Package stage builds in a lab what a spec takes for granted: the switches, a
+// router for every network with a gateway, and the guests. The demo, the
+// examples and the whole-system tests stand on it.
+//
+// Out of scope: anything virt-vnet does itself.
+package stage
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Build makes the switches and devices that the topology names, and a station
+// called "gw-NETWORK" at the gateway of every network that has one.
+func Build(ctx context.Context, l *lab.Lab, t vnet.Topology) error {
+	for _, sw := range t.Switches {
+		var err error
+		switch sw.Driver {
+		case vnet.DriverOVS:
+			err = l.AddOVSBridge(ctx, sw.Name)
+		case vnet.DriverLinux:
+			err = l.AddLinuxBridge(ctx, sw.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, n := range t.Networks {
+		if err := gateway(ctx, l, n); err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+func gateway(ctx context.Context, l *lab.Lab, n vnet.Network) error {
+	if n.Mode != vnet.ModeBridge && n.Mode != vnet.ModeMacvtap {
+		return nil // libvirt makes it
+	}
+	s := &lab.Station{Name: "gw-" + n.Name, Bridge: n.Switch, Device: n.Device, VLAN: uint16(n.Policy.VLAN.PVID())}
+	if n.Gateway.IsValid() {
+		s.Addresses = []netip.Prefix{netip.PrefixFrom(n.Gateway, n.Subnet.Bits())}
+	}
+	if len(s.Addresses) == 0 && n.Device == "" {
+		return nil
+	}
+	return l.AddStation(ctx, s)
+}
+
+// Guests returns the guests of the topology for the lab to boot.
+func Guests(t vnet.Topology) []*lab.Guest {
+	var guests []*lab.Guest
+	for _, g := range t.Guests {
+		guest := &lab.Guest{Name: g.Name}
+		for _, nic := range g.NICs {
+			n, _ := t.Network(nic.Network)
+			card := lab.NIC{Network: nic.Network, Portgroup: nic.Portgroup, Model: nic.Model.String()}
+			if !nic.MAC.IsZero() {
+				card.MAC = net.HardwareAddr(nic.MAC[:])
+			}
+			if nic.Address.IsValid() {
+				card.Addresses = []netip.Prefix{netip.PrefixFrom(nic.Address, n.Subnet.Bits())}
+			}
+			guest.NICs = append(guest.NICs, card)
+		}
+		guests = append(guests, guest)
+	}
+	return guests
+}
