@@ -4,12 +4,23 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 func applyCommand(std stdio) *cli.Command {
@@ -28,28 +39,155 @@ func applyCommand(std stdio) *cli.Command {
 	}
 }
 
-func repairCommand(std stdio) *cli.Command {
-	return &cli.Command{
-		Name:      "repair",
-		Usage:     "put the ports of running guests back to what their networks say",
-		ArgsUsage: "[GUEST...]",
-		Action: func(c *cli.Context) error {
-			return withSite(c, std, func(_ *config.Spec, s *site) error { return repairGuests(c, std, s) })
-		},
-	}
+// networkChange is what apply does about one network.
+type networkChange struct {
+	network vnet.Network
+	sw      vnet.Switch
+	xml     string
 }
 
-func repairGuests(c *cli.Context, std stdio, s *site) error {
-	wanted, err := s.named(c.Context, c.Args().Slice())
+// changesFor compiles the named networks to what libvirt is to be told.
+func (s *site) changesFor(networks []vnet.Network) ([]networkChange, error) {
+	var changes []networkChange
+	for _, n := range networks {
+		sw, _ := s.topology.Switch(n.Switch)
+		xml, err := libvirtnet.NetworkXML(n, sw, s.conn.Version())
+		if err != nil {
+			return nil, fmt.Errorf("network %s: %w", n.Name, err)
+		}
+		changes = append(changes, networkChange{n, sw, xml})
+	}
+	return changes, nil
+}
+
+// preflight finds out, before anything is changed, what this host cannot do: a
+// switch that is not there, or one without a feature that a network needs.
+func (s *site) preflight(ctx context.Context, changes []networkChange) error {
+	if !s.local {
+		return nil
+	}
+	bySwitch := map[string][]networkChange{}
+	for _, c := range changes {
+		if c.sw.Name != "" {
+			bySwitch[c.sw.Name] = append(bySwitch[c.sw.Name], c)
+		}
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(bySwitch)) {
+		errs = append(errs, checkSwitch(ctx, bySwitch[name]))
+	}
+	return errors.Join(errs...)
+}
+
+// checkSwitch asks the switch of the changes, which is the same for all,
+// whether it can do what the networks and their portgroups want.
+func checkSwitch(ctx context.Context, changes []networkChange) (err error) {
+	sw := changes[0].sw
+	driver, err := drivers.Open(ctx, sw)
+	if err != nil {
+		return fmt.Errorf("network %s: %w", changes[0].network.Name, err)
+	}
+	defer func() { err = errors.Join(err, driver.Close()) }()
+	var errs []error
+	for _, c := range changes {
+		policies := []vnet.Policy{c.network.Policy}
+		for _, g := range c.network.Portgroups {
+			policies = append(policies, g.Policy)
+		}
+		for _, policy := range policies {
+			port := vnet.Port{Device: "any", Switch: sw.Name, Network: c.network.Name, MTU: c.network.MTU, Policy: policy}
+			want, err := switchcfg.Desired([]vnet.Port{port}, sw)
+			if err == nil {
+				err = driver.Capabilities().Check(want)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// apply makes the networks so: the records first, because a guest that starts
+// in between must find them, then libvirt, then the ports of guests that run.
+// A network that libvirt refuses gets its old record back.
+func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) error {
+	changes, err := s.changesFor(networks)
 	if err != nil {
 		return err
 	}
-	if err := s.restoreRecords(c.Context, std); err != nil {
+	if err := s.preflight(ctx, changes); err != nil {
 		return err
 	}
-	changed, err := s.repair(c.Context, std, func(d libvirtnet.Domain) bool { return wanted(d.Name) })
-	if err == nil && changed == 0 {
-		fmt.Fprintln(std.out, "nothing to repair: every port is as its network says")
+	undo := make([]func() error, len(changes))
+	xmls := make([]string, len(changes))
+	for i, c := range changes {
+		xmls[i] = c.xml
+		if undo[i], err = s.putRecord(c); err != nil {
+			return errors.Join(err, takeBack(undo[:i]))
+		}
 	}
+	done, err := s.conn.EnsureNetworks(ctx, xmls, virtapi.EnsureOptions{Autostart: true, Start: true})
+	for i := range changes {
+		if i < len(done) && done[i].Outcome != 0 {
+			writeEnsured(std, done[i])
+			undo[i] = nil
+		}
+	}
+	if err != nil {
+		return errors.Join(err, takeBack(undo))
+	}
+	if !s.local {
+		fmt.Fprintf(std.err, "%s is not this machine: its hooks know these networks once virt-vnet apply has run there\n", s.conn.URI())
+		return nil
+	}
+	_, err = s.repair(ctx, std, func(d libvirtnet.Domain) bool { return usesAny(d, networks) })
 	return err
+}
+
+// putRecord writes the record of a change and returns how to take it back.
+func (s *site) putRecord(c networkChange) (undo func() error, err error) {
+	if !s.local {
+		return nil, nil
+	}
+	before, err := s.store.Network(c.network.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, state.ErrDamaged):
+		undo = func() error { return s.store.RemoveNetwork(c.network.Name) }
+	case err != nil:
+		return nil, err
+	default:
+		undo = func() error { return s.store.PutNetwork(before) }
+	}
+	return undo, s.store.PutNetwork(state.Network{Network: c.network, Switch: c.sw})
+}
+
+func takeBack(undo []func() error) error {
+	var errs []error
+	for _, u := range slices.Backward(undo) {
+		if u != nil {
+			errs = append(errs, u())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeEnsured says what became of a network.
+func writeEnsured(std stdio, e virtapi.Ensured) {
+	words := []string{e.Outcome.String()}
+	if e.AutostartSet {
+		words = append(words, "autostarted")
+	}
+	switch {
+	case e.Started:
+		words = append(words, "started")
+	case e.Restarted:
+		words = append(words, "restarted")
+	}
+	fmt.Fprintf(std.out, "network %s: %s\n", e.Name, strings.Join(words, ", "))
+	for _, line := range e.Changes {
+		fmt.Fprintf(std.out, "    %s\n", line)
+	}
+	if e.RestartDue > 0 {
+		fmt.Fprintf(std.out, "    libvirt goes on with the old definition until the network is restarted, which would cut off "+
+			"%d guest NICs; the hook wires by the new one at once\n", e.RestartDue)
+	}
 }

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/state"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
+)
+
+func repairCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "repair",
+		Usage:     "put the ports of running guests back to what their networks say",
+		ArgsUsage: "[GUEST...]",
+		Action: func(c *cli.Context) error {
+			return withSite(c, std, func(_ *config.Spec, s *site) error { return repairGuests(c, std, s) })
+		},
+	}
+}
+
+func repairGuests(c *cli.Context, std stdio, s *site) error {
+	wanted, err := s.named(c.Context, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	if err := s.restoreRecords(c.Context, std); err != nil {
+		return err
+	}
+	changed, err := s.repair(c.Context, std, func(d libvirtnet.Domain) bool { return wanted(d.Name) })
+	if err == nil && changed == 0 {
+		fmt.Fprintln(std.out, "nothing to repair: every port is as its network says")
+	}
+	return err
+}
+
+// repair wires the running guests that match, says what it changed and returns
+// how many ports that were. One guest's failure does not keep the others from
+// being repaired.
+func (s *site) repair(ctx context.Context, std stdio, match func(libvirtnet.Domain) bool) (changed int, err error) {
+	guests, err := s.guests(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, g := range guests {
+		if !g.Active || !match(g.Domain) {
+			continue
+		}
+		plans, err := s.wirer.Repair(ctx, g.Domain)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("guest %s: %w", g.Name, err))
+		}
+		for _, plan := range plans {
+			changed += len(plan.Changes)
+			for line := range strings.Lines(plan.String()) {
+				fmt.Fprintf(std.out, "guest %s: %s", g.Name, line)
+			}
+		}
+	}
+	return changed, errors.Join(errs...)
+}
+
+// restoreRecords writes the records of networks of the spec that libvirt has
+// and the state directory has lost.
+func (s *site) restoreRecords(ctx context.Context, std stdio) error {
+	defined, err := s.conn.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range defined {
+		n, declared := s.topology.Network(d.Name)
+		_, err := s.store.Network(d.Name)
+		if !d.Owned || !declared || err == nil {
+			continue
+		}
+		if errors.Is(err, state.ErrNewer) {
+			return err
+		}
+		sw, _ := s.topology.Switch(n.Switch)
+		if err := s.store.PutNetwork(state.Network{Network: n, Switch: sw}); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "network %s: record written anew\n", n.Name)
+	}
+	return nil
+}
