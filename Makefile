@@ -39,6 +39,10 @@ test: setup build lint ## run every test; none that can run here may be skipped 
 test-unit: ## run the tests that need neither root nor a lab
 	go test -short ./...
 
+.PHONY: test-vm
+test-vm: setup ## run the drivers' tests on Debian's kernel, in an emulated machine (as root)
+	VIRT_VNET_REQUIRE_LAB=1 go test -count=1 -v -run '^TestOnDebianKernel$$' ./test
+
 .PHONY: lint
 lint: ## check style, formatting and modules
 	@GOFLAGS= go install $(LINT)

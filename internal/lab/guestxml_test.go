@@ -48,7 +48,7 @@ func TestGuestComplete(t *testing.T) {
 
 func TestGuestCmdline(t *testing.T) {
 	k := kernel{deps: map[string][]string{}}
-	k.readDeps("kernel/a/virtio_net.ko.xz: kernel/b/net_failover.ko.xz kernel/c/failover.ko.xz\nkernel/d/8139cp.ko: kernel/e/mii.ko\n")
+	k.readDeps("kernel/a/virtio_net.ko.xz: kernel/b/net_failover.ko.xz kernel/c/failover.ko.xz\nkernel/d/8139cp.ko: kernel/e/mii.ko\n", drivers())
 	g := Guest{Name: "g", NICs: []NIC{
 		{Bridge: "b", MTU: 1400, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}, Gateway: netip.MustParseAddr("10.0.0.1")},
 		{Uplink: "u", Model: "rtl8139", DHCP: true, VLANs: []SubInterface{{ID: 7}}},

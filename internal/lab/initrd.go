@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 )
@@ -18,10 +19,14 @@ var initScript string
 //go:embed files/dhcp.sh
 var dhcpScript string
 
-// writeInitrd makes the guests' file system: busybox, two scripts and the
-// modules. It is not packed: unpacking under emulation takes longer than
-// reading.
-func writeInitrd(ctx context.Context, k kernel) error {
+// guestFiles are what a guest has beside busybox and modules.
+func guestFiles() []File {
+	return []File{{"init", 0o755, []byte(initScript)}, {"dhcp.sh", 0o755, []byte(dhcpScript)}}
+}
+
+// writeInitrd makes a file system of busybox, the files and k's modules. It is
+// not packed: unpacking under emulation takes longer than reading.
+func writeInitrd(ctx context.Context, k kernel, to string, files []File) error {
 	path, err := program("busybox")
 	if err != nil {
 		return fmt.Errorf("lab: make initrd: %w", err)
@@ -38,10 +43,11 @@ func writeInitrd(ctx context.Context, k kernel) error {
 	c.add("dev/console", entry{mode: 0o020600, major: 5, minor: 1})
 	c.add("bin/busybox", entry{mode: 0o100755, data: busybox})
 	c.add("bin/sh", entry{mode: 0o120777, data: []byte("busybox")})
-	c.add("init", entry{mode: 0o100755, data: []byte(initScript)})
-	c.add("dhcp.sh", entry{mode: 0o100755, data: []byte(dhcpScript)})
+	for _, f := range files {
+		c.addFile(f)
+	}
 	var done []string
-	for _, name := range drivers() {
+	for _, name := range slices.Sorted(maps.Keys(k.deps)) {
 		for _, file := range k.deps[name] {
 			m := moduleName(file)
 			if slices.Contains(done, m) {
@@ -55,7 +61,7 @@ func writeInitrd(ctx context.Context, k kernel) error {
 			c.add("modules/"+m, entry{mode: 0o100644, data: data})
 		}
 	}
-	if err := os.WriteFile(initrdPath, c.finish(), 0o644); err != nil {
+	if err := os.WriteFile(to, c.finish(), 0o644); err != nil {
 		return fmt.Errorf("lab: make initrd: %w", err)
 	}
 	return nil
@@ -81,6 +87,17 @@ func (c *cpio) add(name string, e entry) {
 	c.pad()
 	c.buf.Write(e.data)
 	c.pad()
+}
+
+// addFile adds a file and the directories above it. The kernel leaves those
+// that are there as they are.
+func (c *cpio) addFile(f File) {
+	for at, char := range f.Name {
+		if char == '/' {
+			c.add(f.Name[:at], entry{mode: 0o040755})
+		}
+	}
+	c.add(f.Name, entry{mode: 0o100000 | int(f.Mode.Perm()), data: f.Data})
 }
 
 func (c *cpio) pad() {

@@ -14,7 +14,7 @@ import (
 )
 
 // kernel is what guests boot: the machine's newest installed kernel image, and
-// the network drivers that belong to it.
+// the modules of it that they may load.
 type kernel struct {
 	image string              // the installed one
 	boot  string              // the one to start: image, or what is packed in it
@@ -33,18 +33,19 @@ var errNoKernel = errors.New("no kernel with modules in /boot and /lib/modules (
 // once per Lab.
 func (l *Lab) guestKernel(ctx context.Context) (kernel, error) {
 	l.prepare.Do(func() {
-		l.kernel, l.kernelErr = findKernel()
+		l.kernel, l.kernelErr = findKernel(drivers())
 		if l.kernelErr == nil {
-			l.kernelErr = writeInitrd(ctx, l.kernel)
+			l.kernelErr = writeInitrd(ctx, l.kernel, initrdPath, guestFiles())
 		}
-		if l.kernelErr == nil && l.kernel.unpack(ctx) == nil {
+		if l.kernelErr == nil && l.kernel.unpack(ctx, imagePath) == nil {
 			l.kernel.boot = imagePath
 		}
 	})
 	return l.kernel, l.kernelErr
 }
 
-func findKernel() (kernel, error) {
+// findKernel finds the kernel, and of its modules those that are named.
+func findKernel(modules []string) (kernel, error) {
 	images, err := filepath.Glob("/boot/vmlinuz-*")
 	if err != nil {
 		return kernel{}, fmt.Errorf("lab: find a kernel: %w", err)
@@ -67,7 +68,7 @@ func findKernel() (kernel, error) {
 	if err != nil {
 		return kernel{}, fmt.Errorf("lab: find modules: %w", err)
 	}
-	k.readDeps(string(table))
+	k.readDeps(string(table), modules)
 	return k, nil
 }
 
@@ -79,15 +80,15 @@ func (kernel) modulesDir(image string) string {
 	return filepath.Join("/lib/modules", strings.TrimPrefix(filepath.Base(image), "vmlinuz-"))
 }
 
-// readDeps takes the lines of our drivers out of depmod's table. A line names
-// a file and then what it needs, nearest first.
-func (k kernel) readDeps(table string) {
+// readDeps takes the lines of the named modules out of depmod's table. A line
+// names a file and then what it needs, nearest first.
+func (k kernel) readDeps(table string, modules []string) {
 	for line := range strings.Lines(table) {
 		files := strings.Fields(strings.Replace(line, ":", " ", 1))
 		if len(files) == 0 {
 			continue
 		}
-		if name := moduleName(files[0]); slices.Contains(drivers(), name) {
+		if name := moduleName(files[0]); slices.Contains(modules, name) {
 			slices.Reverse(files)
 			k.deps[name] = files
 		}

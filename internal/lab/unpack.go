@@ -17,16 +17,16 @@ import (
 // errNotUnpacked says that the installed kernel must boot as it is.
 var errNotUnpacked = errors.New("kernel cannot be started unpacked")
 
-// unpack writes the kernel that is packed in k.image to imagePath. QEMU starts
+// unpack writes the kernel that is packed in k.image to path. QEMU starts
 // an ELF kernel with a PVH entry directly: without firmware and without
 // unpacking under emulation, which halves a guest's time to boot. Any error
 // means that the packed one has to do.
-func (k kernel) unpack(ctx context.Context) error {
+func (k kernel) unpack(ctx context.Context, path string) error {
 	config, err := os.ReadFile(strings.Replace(k.image, "vmlinuz", "config", 1))
 	if err != nil || !strings.Contains(string(config), "\nCONFIG_PVH=y\n") {
 		return errNotUnpacked
 	}
-	if _, err := os.Stat(imagePath); err == nil {
+	if _, err := os.Stat(path); err == nil {
 		return nil // an earlier Lab of this process did it
 	}
 	image, err := os.ReadFile(k.image)
@@ -44,10 +44,10 @@ func (k kernel) unpack(ctx context.Context) error {
 	if !bytes.HasPrefix(elf, []byte("\x7fELF")) {
 		return errNotUnpacked
 	}
-	if err := os.WriteFile(imagePath+".new", elf, 0o644); err != nil {
+	if err := os.WriteFile(path+".new", elf, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(imagePath+".new", imagePath)
+	return os.Rename(path+".new", path)
 }
 
 // payload cuts the packed kernel out of a bzImage, by the fields setup_sects,
