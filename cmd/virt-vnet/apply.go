@@ -187,7 +187,7 @@ func writeEnsured(std stdio, e virtapi.Ensured) {
 		fmt.Fprintf(std.out, "    %s\n", line)
 	}
 	if e.RestartDue > 0 {
-		fmt.Fprintf(std.out, "    libvirt goes on with the old definition until the network is restarted, which would cut off "+
-			"%d guest NICs; the hook wires by the new one at once\n", e.RestartDue)
+		fmt.Fprintf(std.out, "    libvirt goes on with the old definition until the network is restarted, which would cut off its guests "+
+			"(%d of their NICs); the hook wires by the new one at once\n", e.RestartDue)
 	}
 }

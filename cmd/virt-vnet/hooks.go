@@ -163,12 +163,12 @@ func hooksStatus(c *cli.Context, std stdio) error {
 }
 
 func writeHookStatus(std stdio, h hooks.HookStatus) {
-	installed := "not installed"
+	installed := "no: install it with: virt-vnet hooks install"
 	switch {
 	case h.Installed && h.Current:
-		installed = "installed"
+		installed = "yes"
 	case h.Installed:
-		installed = "installed, another version than this program's: update it with: virt-vnet hooks install"
+		installed = "yes, another version than this program's: update it with: virt-vnet hooks install"
 	}
 	fmt.Fprintf(std.out, "%-8s hook %s\n", h.Driver, h.Path)
 	fmt.Fprintf(std.out, "  installed  %s\n", installed)
