@@ -50,7 +50,7 @@ func images(old state.Guest, g *group, uuid string) switchcfg.Plan {
 			before = image
 		}
 		c := switchcfg.Change{Device: device, Before: before, After: after[device]}
-		if len(c.Lines()) > 0 {
+		if !c.Empty() {
 			plan.Changes = append(plan.Changes, c)
 		}
 	}

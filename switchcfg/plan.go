@@ -155,7 +155,19 @@ func toggle(want, found, normal vnet.Toggle) vnet.Toggle {
 	return want
 }
 
-func equal(a, b Port) bool { return len((Change{Before: a, After: b}).Lines()) == 0 }
+func equal(a, b Port) bool { return (Change{Before: a, After: b}).Empty() }
+
+// Empty reports whether the change does nothing: whether [Change.Lines] has no
+// line, which takes longer to find out.
+func (c Change) Empty() bool {
+	before, after := c.Before, c.After
+	same := sameVLAN(before.Settings.VLAN, after.Settings.VLAN)
+	// What cannot be compared with == has been, and nobody changes the others.
+	before.Settings.VLAN, after.Settings.VLAN = nil, nil
+	before.Device, after.Device = "", ""
+	before.Foreign, after.Foreign = "", ""
+	return same && before == after
+}
 
 // Lines says what the change does, one setting a line, such as
 // "vlan: untagged -> access 20".

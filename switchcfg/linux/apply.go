@@ -6,6 +6,7 @@ package linux
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
@@ -16,50 +17,98 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
+// changesAtOnce is how many ports are looked at, and then changed, together.
+const changesAtOnce = 16
+
 // Apply implements [switchcfg.Driver]. The kernel has every message in force
 // when it answers. The error is [switchcfg.ErrNoPort] when a device is gone,
 // and [switchcfg.ErrNotOwned] when somebody else took it meanwhile.
+//
+// Several ports are changed with one system call. When the kernel refuses a
+// change, those that were sent along with it are carried out all the same, and
+// are among the applied.
 func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Change, error) {
-	bridge, err := d.bridge(ctx)
-	if err != nil {
+	if len(plan.Changes) == 0 {
+		_, err := d.bridge(ctx)
 		return nil, err
 	}
 	var applied []switchcfg.Change
-	for _, c := range plan.Changes {
-		touched, err := d.change(ctx, c, bridge)
+	for some := range slices.Chunk(plan.Changes, changesAtOnce) {
+		steps, admitted, errLook := d.steps(ctx, some)
+		touched, err := d.send(ctx, steps)
 		if touched {
-			applied = append(applied, c)
+			applied = append(applied, some[:admitted]...)
+		}
+		// What was sent comes first in the plan, and so does its error.
+		if err == nil {
+			err = errLook
 		}
 		if err != nil {
-			return applied, fmt.Errorf("switch %s: port %s: %w", d.name, c.Device, err)
+			return applied, err
 		}
 	}
 	return applied, nil
 }
 
-// change makes one change. It reports whether anything was asked of the
-// kernel: a refused message may have been carried out in part.
-func (d *Driver) change(ctx context.Context, c switchcfg.Change, bridge link) (touched bool, err error) {
-	l, err := d.link(ctx, c.Device)
+// steps looks at the ports of changes and encodes what may be done to them, up
+// to the first change that may not: admitted is how many come before it.
+func (d *Driver) steps(ctx context.Context, changes []switchcfg.Change) (steps []step, admitted int, err error) {
+	devices := make([]string, len(changes))
+	for i, c := range changes {
+		devices[i] = c.Device
+	}
+	bridge, links, err := d.look(ctx, devices)
 	if err != nil {
-		return false, fmt.Errorf("look it up: %w", rtnl.Translate(err))
+		return nil, 0, err
+	}
+	for i, c := range changes {
+		more, err := d.admit(ctx, c, links[i], bridge)
+		if err != nil {
+			return steps, i, fmt.Errorf("switch %s: port %s: %w", d.name, c.Device, err)
+		}
+		steps = append(steps, more...)
+	}
+	return steps, len(changes), nil
+}
+
+// admit finds out whether the change may be made to l, and encodes it.
+func (d *Driver) admit(ctx context.Context, c switchcfg.Change, l, bridge link) ([]step, error) {
+	if !l.Exists() {
+		return nil, fmt.Errorf("look it up: %w", switchcfg.ErrNoPort)
 	}
 	found, err := d.port(ctx, bridge, l)
 	if err != nil {
-		return false, fmt.Errorf("look at its switch: %w", rtnl.Translate(err))
+		return nil, fmt.Errorf("look at its switch: %w", rtnl.Translate(err))
 	}
 	if err := c.Admit(found); err != nil {
-		return false, err
+		return nil, err
 	}
 	master := bridge
 	if c.After.Switch != d.name {
 		if master, err = d.other(ctx, c.After.Switch); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	for _, step := range encode(c, l, master) {
-		if _, err := d.conn.Send(ctx, step.Message, 0); err != nil {
-			return true, fmt.Errorf("%s: %w", step.what, rtnl.Translate(err))
+	return encode(c, l, master), nil
+}
+
+// send sends steps and returns the first error. touched says that the kernel got
+// any: a refused message may have been carried out in part.
+func (d *Driver) send(ctx context.Context, steps []step) (touched bool, err error) {
+	if err := ctx.Err(); err != nil || len(steps) == 0 {
+		return false, err
+	}
+	messages := make([]rtnl.Message, len(steps))
+	for i, s := range steps {
+		messages[i] = s.Message
+	}
+	answers, err := d.conn.SendAll(ctx, messages, 0)
+	if err != nil {
+		return true, fmt.Errorf("switch %s: change ports: %w", d.name, rtnl.Translate(err))
+	}
+	for i, s := range steps {
+		if err := answers[i].Err; err != nil {
+			return true, fmt.Errorf("switch %s: port %s: %s: %w", d.name, s.device, s.what, rtnl.Translate(err))
 		}
 	}
 	return true, nil
@@ -81,9 +130,9 @@ func (d *Driver) other(ctx context.Context, name string) (link, error) {
 	return l, nil
 }
 
-// step is one message and what it does, for errors.
+// step is one message, and what it does to which device, for errors.
 type step struct {
-	what string
+	device, what string
 	rtnl.Message
 }
 
@@ -123,7 +172,7 @@ func encodeLink(c switchcfg.Change, l, master link) (step, bool) {
 			what = append(what, "put it on switch "+master.Name)
 		}
 	}
-	return step{strings.Join(what, ", "), m}, len(what) > 0
+	return step{l.Name, strings.Join(what, ", "), m}, len(what) > 0
 }
 
 func encodePort(before, after switchcfg.Settings, l, master link) []step {
@@ -152,7 +201,7 @@ func encodePort(before, after switchcfg.Settings, l, master link) []step {
 	}
 	var steps []step
 	if len(what) > 0 {
-		steps = append(steps, step{strings.Join(what, ", "), m})
+		steps = append(steps, step{l.Name, strings.Join(what, ", "), m})
 	}
 	if len(remove) > 0 {
 		m := rtnl.LinkMessage(unix.RTM_DELLINK, unix.NLM_F_ACK, unix.AF_BRIDGE, l.Index)
@@ -161,7 +210,7 @@ func encodePort(before, after switchcfg.Settings, l, master link) []step {
 			list = append(list, vlanEntry{VLANRange: r})
 		}
 		m.AddData(vlanAttr(list))
-		steps = append(steps, step{"remove VLAN " + remove.String(), m})
+		steps = append(steps, step{l.Name, "remove VLAN " + remove.String(), m})
 	}
 	return steps
 }

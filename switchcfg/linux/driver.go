@@ -60,18 +60,37 @@ func (d *Driver) Close() error {
 
 // bridge looks at the bridge itself.
 func (d *Driver) bridge(ctx context.Context) (link, error) {
-	l, err := d.link(ctx, d.name)
+	bridge, _, err := d.look(ctx, nil)
+	return bridge, err
+}
+
+// look looks at the bridge and at devices, all at once. The link of a device
+// that does not exist is zero.
+func (d *Driver) look(ctx context.Context, devices []string) (bridge link, links []link, err error) {
+	found, err := d.conn.LinksByName(ctx, append([]string{d.name}, devices...)...)
+	if err != nil {
+		return link{}, nil, fmt.Errorf("switch %s: look it up: %w", d.name, rtnl.Translate(err))
+	}
+	links = make([]link, len(found))
+	for i, base := range found {
+		if links[i], err = parseLink(base); err != nil {
+			return link{}, nil, fmt.Errorf("switch %s: look up %s: %w", d.name, base.Name, err)
+		}
+	}
+	return links[0], links[1:], d.checkBridge(links[0])
+}
+
+// checkBridge returns why l is not the bridge.
+func (d *Driver) checkBridge(l link) error {
 	switch {
-	case rtnl.IsGone(err):
-		return link{}, fmt.Errorf("switch %s: %w: there is no device of that name: ip link add %s type bridge",
+	case !l.Exists():
+		return fmt.Errorf("switch %s: %w: there is no device of that name: ip link add %s type bridge",
 			d.name, switchcfg.ErrNoSwitch, d.name)
-	case err != nil:
-		return link{}, fmt.Errorf("switch %s: look it up: %w", d.name, rtnl.Translate(err))
 	case l.kind != "bridge":
-		return link{}, fmt.Errorf("switch %s: %w: the device %s is no Linux bridge but %s",
+		return fmt.Errorf("switch %s: %w: the device %s is no Linux bridge but %s",
 			d.name, switchcfg.ErrNoSwitch, d.name, l.describe())
 	}
-	return l, nil
+	return nil
 }
 
 // find works out what the kernel and this bridge can do, without trying: a

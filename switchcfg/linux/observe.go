@@ -6,6 +6,7 @@ package linux
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -15,16 +16,12 @@ import (
 )
 
 // Observe implements [switchcfg.Driver]. With a scope it asks for the devices
-// in it, one message each (two with VLANs), however many links the host has;
-// without one it takes one dump.
+// in it, one message each (two with VLANs), however many links the host has, and
+// several messages at a time; without one it takes one dump.
 func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.State, error) {
-	bridge, err := d.bridge(ctx)
+	bridge, links, err := d.links(ctx, scope)
 	if err != nil {
 		return switchcfg.State{}, err
-	}
-	links, err := d.links(ctx, bridge, scope)
-	if err != nil {
-		return switchcfg.State{}, fmt.Errorf("switch %s: list ports: %w", d.name, rtnl.Translate(err))
 	}
 	state := switchcfg.State{Switch: d.name, Ports: make(map[string]switchcfg.Port, len(links))}
 	if d.tagging() {
@@ -40,23 +37,18 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 	return state, d.addVLANs(ctx, state, links, scope)
 }
 
-// links returns the devices in scope that exist.
-func (d *Driver) links(ctx context.Context, bridge link, scope switchcfg.Scope) ([]link, error) {
+// links returns the bridge and the devices in scope that exist.
+func (d *Driver) links(ctx context.Context, scope switchcfg.Scope) (bridge link, links []link, err error) {
+	bridge, links, err = d.look(ctx, scope.Devices)
+	if err != nil {
+		return link{}, nil, err
+	}
 	if scope.Devices == nil {
-		return d.ports(ctx, bridge.Index)
-	}
-	var links []link
-	for _, device := range scope.Devices {
-		l, err := d.link(ctx, device)
-		if rtnl.IsGone(err) {
-			continue
+		if links, err = d.ports(ctx, bridge.Index); err != nil {
+			return link{}, nil, fmt.Errorf("switch %s: list ports: %w", d.name, rtnl.Translate(err))
 		}
-		if err != nil {
-			return nil, err
-		}
-		links = append(links, l)
 	}
-	return links, nil
+	return bridge, slices.DeleteFunc(links, func(l link) bool { return !l.Exists() }), nil
 }
 
 // port is the link without its VLANs.

@@ -165,7 +165,7 @@ func (d *Driver) plugPair(ctx context.Context, device, mark string, bridge link,
 				steps = encodePort(switchcfg.Settings{}, after, l, bridge)
 			}
 		}
-		for _, s := range append([]step{{"", m}}, steps...) {
+		for _, s := range append([]step{{name, "", m}}, steps...) {
 			if _, err := d.conn.Send(ctx, s.Message, 0); err != nil {
 				return err
 			}

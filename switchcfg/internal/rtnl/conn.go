@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -15,36 +14,39 @@ import (
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 )
 
-const (
-	// answerLimit bounds the wait for one answer. The kernel answers at once,
-	// unless somebody holds the lock of its whole network configuration.
-	answerLimit = 10 * time.Second
-
-	// dumpTries bounds how often a dump is repeated that the kernel reports as
-	// torn, because links came or went meanwhile (NLM_F_DUMP_INTR).
-	dumpTries = 8
-)
+// dumpTries bounds how often a dump is repeated that the kernel reports as torn,
+// because links came or went meanwhile.
+const dumpTries = 8
 
 // Conn is one rtnetlink(7) socket. It belongs to one goroutine at a time.
 //
 // The kernel answers in microseconds, so a context is looked at before each
-// request, and its deadline bounds the wait for the answer.
-type Conn struct{ socket *nl.SocketHandle }
+// request, and its deadline bounds the wait for the answer. The socket blocks:
+// Go's poller would wake another thread for every answer, which takes longer
+// than the kernel's work.
+type Conn struct {
+	fd  int
+	seq uint32 // of the latest message
+	buf []byte
+}
 
 // Dial opens a socket in the network namespace of the calling thread.
 func Dial() (*Conn, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
 	// The kernel's own words, such as "can't enslave a device to itself", say
 	// more than an errno. Kernels before 4.12 have none.
-	_ = s.SetExtAck(true)
-	return &Conn{&nl.SocketHandle{Socket: s}}, nil
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	return &Conn{fd: fd, buf: make([]byte, nl.RECEIVE_BUFFER_SIZE)}, nil
 }
 
 // Close closes the socket.
-func (c *Conn) Close() { c.socket.Close() }
+func (c *Conn) Close() { _ = unix.Close(c.fd) }
 
 // Message is a request under construction.
 type Message struct{ *nl.NetlinkRequest }
@@ -69,26 +71,18 @@ func (m Message) Attr(kind int, value []byte) { m.AddData(nl.NewRtAttr(kind, val
 // Send sends m and returns the answers of type reply, or of any with 0. Its
 // error is an errno, which [Translate] turns into what callers test for.
 func (c *Conn) Send(ctx context.Context, m Message, reply uint16) ([][]byte, error) {
-	if err := ctx.Err(); err != nil {
+	answers, err := c.SendAll(ctx, []Message{m}, reply)
+	if err != nil {
 		return nil, err
 	}
-	limit := answerLimit
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(deadline))
-	}
-	timeout := unix.NsecToTimeval(max(limit, time.Millisecond).Nanoseconds())
-	if err := c.socket.Socket.SetReceiveTimeout(&timeout); err != nil {
-		return nil, err
-	}
-	m.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: c.socket}
-	return m.Execute(unix.NETLINK_ROUTE, reply)
+	return answers[0].Payloads, answers[0].Err
 }
 
 // Dump sends what build makes and returns all answers or an error, never a part.
 func (c *Conn) Dump(ctx context.Context, build func() Message, reply uint16) ([][]byte, error) {
 	for range dumpTries {
 		answers, err := c.Send(ctx, build(), reply)
-		if !errors.Is(err, unix.EINTR) {
+		if !errors.Is(err, errTorn) {
 			return answers, err
 		}
 	}

@@ -2,7 +2,8 @@
 // Copyright The virt-vnet Authors
 
 // Package rtnl is what drivers share of rtnetlink(7): one socket with bounded
-// waits and whole dumps, and the attributes that every link has.
+// waits, whole dumps and several requests at a time, and the attributes that
+// every link has.
 //
 // It stands on the nl half of the netlink library only. The other half cannot
 // read a bridge port's attributes in one message, and its initialisation would

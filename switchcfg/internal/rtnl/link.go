@@ -35,39 +35,76 @@ type Link struct {
 	Info []byte
 }
 
+// Exists reports whether l is a device at all.
+func (l Link) Exists() bool { return l.Index != 0 }
+
 // Filter makes m ask for links without their counters.
 func (m Message) Filter() { m.Attr(unix.IFLA_EXT_MASK, nl.Uint32Attr(filterSkipStats)) }
 
+// LinksByName looks devices up, several at a time. The link of one that does not
+// exist is zero.
+func (c *Conn) LinksByName(ctx context.Context, names ...string) ([]Link, error) {
+	var asked []int // indices of names
+	var messages []Message
+	for i, name := range names {
+		if name == "" || len(name) >= unix.IFNAMSIZ {
+			continue // no device can be called so
+		}
+		m := LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, 0)
+		m.Attr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
+		m.Filter()
+		asked, messages = append(asked, i), append(messages, m)
+	}
+	answers, err := c.SendAll(ctx, messages, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, err
+	}
+	links := make([]Link, len(names))
+	for i, answer := range answers {
+		l, err := answer.link()
+		if IsGone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		// Some kernels also find a device by an alternative name of it.
+		if l.Name == names[asked[i]] {
+			links[asked[i]] = l
+		}
+	}
+	return links, nil
+}
+
 // LinkByName looks one device up. No such device is [IsGone].
 func (c *Conn) LinkByName(ctx context.Context, name string) (Link, error) {
-	if name == "" || len(name) >= unix.IFNAMSIZ {
+	links, err := c.LinksByName(ctx, name)
+	if err != nil {
+		return Link{}, err
+	}
+	if !links[0].Exists() {
 		return Link{}, unix.ENODEV
 	}
-	m := LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, 0)
-	m.Attr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
-	l, err := c.oneLink(ctx, m)
-	if err == nil && l.Name != name {
-		// Some kernels also find a device by an alternative name of it.
-		return Link{}, unix.ENODEV
-	}
-	return l, err
+	return links[0], nil
 }
 
 // LinkByIndex looks one device up. No such device is [IsGone].
 func (c *Conn) LinkByIndex(ctx context.Context, index int) (Link, error) {
-	return c.oneLink(ctx, LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, index))
+	m := LinkMessage(unix.RTM_GETLINK, 0, unix.AF_UNSPEC, index)
+	m.Filter()
+	payloads, err := c.Send(ctx, m, unix.RTM_NEWLINK)
+	return Answer{payloads, err}.link()
 }
 
-func (c *Conn) oneLink(ctx context.Context, m Message) (Link, error) {
-	m.Filter()
-	answers, err := c.Send(ctx, m, unix.RTM_NEWLINK)
-	if err != nil {
-		return Link{}, err
+// link reads the answer about one link.
+func (a Answer) link() (Link, error) {
+	if a.Err != nil {
+		return Link{}, a.Err
 	}
-	if len(answers) != 1 {
-		return Link{}, fmt.Errorf("%w: %d answers about one link", ErrMalformed, len(answers))
+	if len(a.Payloads) != 1 {
+		return Link{}, fmt.Errorf("%w: %d answers about one link", ErrMalformed, len(a.Payloads))
 	}
-	return ParseLink(answers[0])
+	return ParseLink(a.Payloads[0])
 }
 
 // UpMessage starts a request that brings a device up.

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package switchcfg_test
+
+import (
+	"testing"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// TestChangeEmpty checks that a change is empty when it has no lines, and then
+// only.
+func TestChangeEmpty(t *testing.T) {
+	t.Parallel()
+	base := func() switchcfg.Port {
+		return switchcfg.Port{
+			Device: "vnet0", Switch: "br0", Owner: switchcfg.Owner{Guest: "u1", MAC: vnet.MAC{2}, Network: "red"},
+			Settings: switchcfg.Settings{
+				VLAN: &vnet.VLANSet{Access: 20}, MTU: 1500, Isolated: vnet.ToggleOn, Learning: vnet.ToggleOff,
+			},
+		}
+	}
+	for name, c := range map[string]struct {
+		edit  func(*switchcfg.Port)
+		empty bool
+	}{
+		"switch":        {func(p *switchcfg.Port) { p.Switch = "" }, false},
+		"guest":         {func(p *switchcfg.Port) { p.Owner.Guest = "u2" }, false},
+		"owner's MAC":   {func(p *switchcfg.Port) { p.Owner.MAC[5] = 1 }, false},
+		"network":       {func(p *switchcfg.Port) { p.Owner.Network = "blue" }, false},
+		"no owner":      {func(p *switchcfg.Port) { p.Owner = switchcfg.Owner{} }, false},
+		"VLAN":          {func(p *switchcfg.Port) { p.Settings.VLAN.Access = 30 }, false},
+		"no VLAN":       {func(p *switchcfg.Port) { p.Settings.VLAN = nil }, false},
+		"untagged":      {func(p *switchcfg.Port) { p.Settings.VLAN = &vnet.VLANSet{} }, false},
+		"MTU":           {func(p *switchcfg.Port) { p.Settings.MTU++ }, false},
+		"isolated":      {func(p *switchcfg.Port) { p.Settings.Isolated = vnet.ToggleOff }, false},
+		"learning":      {func(p *switchcfg.Port) { p.Settings.Learning = vnet.ToggleLeave }, false},
+		"flood":         {func(p *switchcfg.Port) { p.Settings.Flood = vnet.ToggleOn }, false},
+		"BPDU guard":    {func(p *switchcfg.Port) { p.Settings.BPDUGuard = vnet.ToggleOn }, false},
+		"nothing":       {func(*switchcfg.Port) {}, true},
+		"another image": {func(p *switchcfg.Port) { p.Device, p.Foreign = "vnet1", "to the printer" }, true},
+	} {
+		change := switchcfg.Change{Before: base(), After: base()}
+		c.edit(&change.After)
+		if lines := change.Lines(); change.Empty() != c.empty || (len(lines) == 0) != c.empty {
+			t.Errorf("%s: empty: %v, lines %q; want empty: %v", name, change.Empty(), lines, c.empty)
+		}
+	}
+}
