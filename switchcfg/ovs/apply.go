@@ -80,19 +80,23 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (
 			return nil, err
 		}
 	}
+	ports, err := d.ports(ctx, v, tx.all)
+	if err != nil {
+		return nil, fmt.Errorf("look devices up: %w", err)
+	}
 	tx.bridge = v.bridge
 	tx.guard(v, d.name)
 	guards := len(tx.ops)
 	for _, c := range plan.Changes {
 		s := v.ports[c.Device]
-		found, exists, err := d.port(ctx, c.Device, s)
+		found, exists := ports[c.Device]
 		switch {
-		case err != nil:
-			return nil, fmt.Errorf("port %s: look it up: %w", c.Device, err)
-		case !exists && s.port == nil && c.After.Switch == "":
-			continue // gone with its device
 		case !exists && c.After.Switch != "":
 			return nil, fmt.Errorf("port %s: %w", c.Device, switchcfg.ErrNoPort)
+		case !exists && s.port == nil:
+			continue // gone with its device
+		case !exists:
+			found = s.known(c.Device)
 		}
 		if err := c.Admit(found); err != nil {
 			return nil, fmt.Errorf("port %s: %w", c.Device, err)

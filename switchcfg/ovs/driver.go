@@ -105,36 +105,37 @@ func (d *Driver) hangUp() error {
 }
 
 // call calls OVSDB, connecting first where needed.
-func (d *Driver) call(ctx context.Context, result any, method string, params ...any) error {
+func (d *Driver) call(ctx context.Context, method string, params ...any) (any, error) {
 	if d.conn == nil {
 		c, err := dial(ctx, filepath.Join(d.runDir, "db.sock"))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		d.conn = c
-		if err := c.follow(ctx); err != nil {
-			return errors.Join(err, d.hangUp())
-		}
 	}
-	err := d.conn.call(ctx, result, method, params...)
+	answer, err := d.conn.call(ctx, method, params...)
 	if errors.Is(err, switchcfg.ErrUnreachable) {
 		_ = d.hangUp() // it is broken already
 	}
-	return err
+	return answer, err
 }
 
 // transact carries out one transaction.
-func (d *Driver) transact(ctx context.Context, ops ...operation) ([]*result, error) {
+func (d *Driver) transact(ctx context.Context, ops ...operation) (results, error) {
 	params := make([]any, 0, 1+len(ops))
 	params = append(params, database)
 	for _, op := range ops {
 		params = append(params, op)
 	}
-	var results []*result
-	if err := d.call(ctx, &results, "transact", params...); err != nil {
+	answer, err := d.call(ctx, "transact", params...)
+	if err != nil {
 		return nil, err
 	}
-	return results, opErrorIn(results)
+	var r results
+	if err := r.read(answer); err != nil {
+		return nil, fmt.Errorf("%s answers with something else: %w", d.conn.path, err)
+	}
+	return r, r.refusal()
 }
 
 // readBridge is the operation whose result, the first of its transaction,
@@ -143,13 +144,13 @@ func (d *Driver) readBridge(columns ...string) operation {
 	return read("Bridge", where("name", d.name), append(columns, "_uuid")...)
 }
 
-func (d *Driver) bridge(results []*result) (bridgeRow, error) {
-	rows, err := rowsOf[bridgeRow](results, 0)
+func (d *Driver) bridge(results results) (record, error) {
+	rows, err := results.rows(0)
 	if err != nil {
-		return bridgeRow{}, fmt.Errorf("read the bridge: %w", err)
+		return record{}, fmt.Errorf("read the bridge: %w", err)
 	}
 	if len(rows) != 1 {
-		return bridgeRow{}, fmt.Errorf("%w: Open vSwitch has no bridge of that name: ovs-vsctl add-br %s",
+		return record{}, fmt.Errorf("%w: Open vSwitch has no bridge of that name: ovs-vsctl add-br %s",
 			switchcfg.ErrNoSwitch, d.name)
 	}
 	return rows[0], nil

@@ -91,9 +91,9 @@ func TestMalformedServer(t *testing.T) {
 		`{"id":1,"result":[{"rows":[{"_uuid":["set",[]]}]}],"error":null}`,
 		`{"id":1,"result":[null,{"error":"syntax error","details":"?"}],"error":null}`,
 		`{"id":1,"result":null,"error":{"error":"unknown database"}}`,
-		`{"id":0,"result":null,"error":"no monitors today"}`,
-		`{"id":null,"method":"update","params":[0]}`,
-		`{"id":null,"method":"update","params":{}}`,
+		`{"id":"1","result":[{"rows":[{"_uuid":["uuid","u1"]}]}],"error":null}`,
+		`{"id":1,"method":"update","result":[{"rows":[{"_uuid":["uuid","u1"]}]}],"error":null}`,
+		`{"id":null,"method":"update","params":[0]}`, `[1]`, `null`,
 	} {
 		t.Run(reply, func(t *testing.T) {
 			t.Parallel()
@@ -118,6 +118,41 @@ func TestMalformedServer(t *testing.T) {
 				_ = d.Close()
 			}
 		})
+	}
+}
+
+// TestEcho checks that the driver answers the server's question whether it
+// lives while it waits for an answer of its own.
+func TestEcho(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	listener, err := net.Listen("unix", filepath.Join(dir, "db.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // of the test's own
+	echoed := make(chan string, 1)
+	go func() {
+		defer close(echoed)
+		c, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		var request, answer json.RawMessage
+		d := json.NewDecoder(c)
+		_ = d.Decode(&request)
+		_, _ = c.Write([]byte(`{"id":"echo","method":"echo","params":[1,"x"]}`))
+		_ = d.Decode(&answer)
+		echoed <- string(answer)
+		_, _ = c.Write([]byte(`{"id":1,"result":[{"rows":[{"_uuid":["uuid","u1"]}]}],"error":null}`))
+	}()
+	d, err := ovs.Open(t.Context(), ovs0, ovs.WithRunDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() //nolint:errcheck // nothing to lose
+	if diff := cmp.Diff(`{"error":null,"id":"echo","result":[1,"x"]}`, <-echoed); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -222,6 +257,33 @@ func TestInterfaceError(t *testing.T) {
 	}
 	if got := vsctl(t, l, "list-ports", "ovs0"); got != "" {
 		t.Errorf("after the undo there is still %s", got)
+	}
+}
+
+// TestDeviceGone checks that a port whose device goes away between the look and
+// the transaction is an error, and that nothing is made then. ovs-vswitchd would
+// not say so: it may not have noticed yet.
+func TestDeviceGone(t *testing.T) {
+	l := start(t)
+	for _, device := range []string{"vnet0", "vnet1"} {
+		ip(t, "tuntap", "add", "dev", device, "mode", "tap")
+		vsctl(t, l, "add-port", "ovs0", device)
+	}
+	d := openOVS(t, "ovs0")
+	p := plan(t, d, "vnet0", vlan(vnet.VLANSet{Access: 20}))
+	p.Changes = append(p.Changes, plan(t, d, "vnet1", vlan(vnet.VLANSet{Access: 20})).Changes...)
+	ip(t, "link", "del", "vnet0")
+	applied, err := d.Apply(t.Context(), p)
+	if !errors.Is(err, switchcfg.ErrNoPort) || !strings.Contains(err.Error(), "port vnet0") {
+		t.Errorf("got error %v, want %v of vnet0", err, switchcfg.ErrNoPort)
+	}
+	if len(applied) > 0 {
+		t.Errorf("says it made %v", applied)
+	}
+	for _, device := range []string{"vnet0", "vnet1"} {
+		if got := vsctl(t, l, "get", "port", device, "tag"); got != "[]" {
+			t.Errorf("%s has tag %s, want none", device, got)
+		}
 	}
 }
 

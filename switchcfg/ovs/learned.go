@@ -41,11 +41,11 @@ func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := rowsOf[portRow](results, 1)
+	ports, err := results.rows(1)
 	if err != nil {
 		return nil, fmt.Errorf("read ports: %w", err)
 	}
-	interfaces, err := rowsOf[interfaceRow](results, 2)
+	interfaces, err := results.rows(2)
 	if err != nil {
 		return nil, fmt.Errorf("read interfaces: %w", err)
 	}
@@ -54,7 +54,7 @@ func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
 
 // numbers names the ports of the bridge, each by the numbers of its interfaces:
 // one, or several of a bond.
-func numbers(bridge bridgeRow, ports []portRow, interfaces []interfaceRow) map[string]string {
+func numbers(bridge record, ports, interfaces []record) map[string]string {
 	ours := bridge.has()
 	portOf := map[uuid]string{}
 	for _, p := range ports {
@@ -85,9 +85,15 @@ func (d *Driver) control(ctx context.Context, command string, args ...any) (stri
 		return "", err
 	}
 	defer c.Close() //nolint:errcheck // a connection that was only read from
+	answer, err := c.call(ctx, command, args...)
+	if err != nil {
+		return "", err
+	}
 	var text string
-	err = c.call(ctx, &text, command, args...)
-	return text, err
+	if err := readValue(&text, answer); err != nil {
+		return "", fmt.Errorf("%s answers %s with something else: %w", c.path, command, err)
+	}
+	return text, nil
 }
 
 // parseFDB reads the table of fdb/show: port, VLAN, MAC, age. Lines that are

@@ -6,6 +6,7 @@ package ovs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
@@ -14,8 +15,8 @@ import (
 )
 
 // Observe implements [switchcfg.Driver]. With a scope it asks OVSDB for the
-// ports in it, in two round trips, or one when it has seen them before; without
-// a scope it reads the whole table of ports in one.
+// ports in it, without one for the whole table of ports: in one round trip, or in
+// two when some of them are on other bridges.
 //
 // Existence and MTU of a device are the kernel's answers, not OVSDB's.
 func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.State, error) {
@@ -23,17 +24,12 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 	if err != nil {
 		return switchcfg.State{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
-	state := switchcfg.State{Switch: d.name, Ports: map[string]switchcfg.Port{}}
-	for device, p := range v.ports {
-		port, exists, err := d.port(ctx, device, p)
-		if err != nil {
-			return switchcfg.State{}, fmt.Errorf("switch %s: port %s: look it up: %w", d.name, device, err)
-		}
-		if exists {
-			state.Ports[device] = port
-		}
+	devices := slices.Collect(maps.Keys(v.ports))
+	ports, err := d.ports(ctx, v, devices)
+	if err != nil {
+		return switchcfg.State{}, fmt.Errorf("switch %s: look devices up: %w", d.name, err)
 	}
-	return state, nil
+	return switchcfg.State{Switch: d.name, Ports: ports}, nil
 }
 
 // view is what OVSDB says about some devices.
@@ -46,7 +42,7 @@ type view struct {
 
 // seen is one device. Without a row OVSDB does not know it.
 type seen struct {
-	port   *portRow
+	port   *record
 	bridge string // that has the port
 }
 
@@ -58,25 +54,14 @@ func (v view) covers(devices []string) bool {
 	})
 }
 
-// uuids returns the identities of the ports among the devices.
-func (v view) uuids(devices []string) set[uuid] {
-	var all set[uuid]
-	for _, device := range devices {
-		if p := v.ports[device].port; p != nil {
-			all = append(all, p.UUID)
-		}
-	}
-	return all
-}
-
-// look reads what OVSDB knows of the devices. It keeps it: for Apply, whose
-// transaction is guarded, and to save the second round trip next time.
+// look reads what OVSDB knows of the devices. It keeps it for Apply, whose
+// transaction is guarded.
 func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) {
 	if scope.Devices == nil {
 		return d.lookAll(ctx)
 	}
-	expected := d.last.uuids(scope.Devices)
-	ops := []operation{d.readBridge(), d.readHolder(expected)}
+	ops := make([]operation, 0, 1+len(scope.Devices))
+	ops = append(ops, d.readBridge("ports"))
 	for _, device := range scope.Devices {
 		ops = append(ops, readPorts(where("name", device)))
 	}
@@ -84,83 +69,62 @@ func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) 
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
-	v, err := d.newView(results, scope.Devices)
+	v, foreign, err := d.newView(results, scope.Devices)
+	if err == nil && len(foreign) > 0 {
+		err = d.lookElsewhere(ctx, v, foreign)
+	}
 	if err != nil {
 		return view{}, err
-	}
-	all := v.uuids(scope.Devices)
-	if held, err := rowsOf[bridgeRow](results, 1); err != nil || len(held) == 0 || !slices.Equal(all, expected) {
-		if err := d.complete(ctx, v, scope.Devices); err != nil {
-			return view{}, err
-		}
 	}
 	d.last = v
 	return v, nil
 }
 
-// readHolder asks for this bridge if it has all of the ports.
-func (d *Driver) readHolder(ports set[uuid]) operation {
-	return read("Bridge", []condition{{"name", "==", d.name}, {"ports", "includes", ports}}, "name")
-}
-
-// newView reads the answers to look, taking every port for one of this bridge.
-func (d *Driver) newView(results []*result, devices []string) (view, error) {
+// newView reads the answers to look. The ports of foreign are on other bridges.
+func (d *Driver) newView(results results, devices []string) (v view, foreign []string, err error) {
 	bridge, err := d.bridge(results)
 	if err != nil {
-		return view{}, err
+		return view{}, nil, err
 	}
-	v := view{bridge: bridge.UUID, ports: make(map[string]seen, len(devices))}
+	ours := bridge.has()
+	v = view{bridge: bridge.UUID, ports: make(map[string]seen, len(devices))}
 	for i, device := range devices {
-		ports, err := rowsOf[portRow](results, 2+i)
+		ports, err := results.rows(1 + i)
 		if err != nil {
-			return view{}, fmt.Errorf("read port %s: %w", device, err)
+			return view{}, nil, fmt.Errorf("read port %s: %w", device, err)
 		}
 		v.ports[device] = seen{}
-		if len(ports) > 0 {
-			v.ports[device] = seen{&ports[0], d.name}
-		}
-	}
-	return v, nil
-}
-
-// complete finds the bridges of the ports: one question when all are of this
-// bridge, as they nearly always are, and one for each port when not.
-func (d *Driver) complete(ctx context.Context, v view, devices []string) error {
-	all := v.uuids(devices)
-	if len(all) == 0 {
-		return nil
-	}
-	results, err := d.transact(ctx, d.readHolder(all))
-	if err != nil {
-		return fmt.Errorf("read the bridge's ports: %w", err)
-	}
-	if held, err := rowsOf[bridgeRow](results, 0); err != nil || len(held) > 0 {
-		return err
-	}
-	ops := make([]operation, len(all))
-	for i, id := range all {
-		ops[i] = read("Bridge", []condition{{"ports", "includes", id}}, "name")
-	}
-	if results, err = d.transact(ctx, ops...); err != nil {
-		return fmt.Errorf("read the bridges: %w", err)
-	}
-	next := 0
-	for _, device := range devices {
-		s := v.ports[device]
-		if s.port == nil {
+		if len(ports) == 0 {
 			continue
 		}
-		bridges, err := rowsOf[bridgeRow](results, next)
+		v.ports[device] = seen{&ports[0], d.name}
+		if !ours[ports[0].UUID] {
+			foreign = append(foreign, device)
+		}
+	}
+	return v, foreign, nil
+}
+
+// lookElsewhere finds the bridges of the ports that are not on this one.
+func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) error {
+	ops := make([]operation, len(devices))
+	for i, device := range devices {
+		ops[i] = read("Bridge", []condition{{"ports", "includes", v.ports[device].port.UUID}}, "name")
+	}
+	results, err := d.transact(ctx, ops...)
+	if err != nil {
+		return fmt.Errorf("read the bridges: %w", err)
+	}
+	for i, device := range devices {
+		bridges, err := results.rows(i)
 		if err != nil {
 			return fmt.Errorf("read the bridge of %s: %w", device, err)
 		}
-		next++
 		if len(bridges) == 0 {
 			v.ports[device] = seen{} // deleted meanwhile
 			continue
 		}
-		s.bridge = bridges[0].Name
-		v.ports[device] = s
+		v.ports[device] = seen{v.ports[device].port, bridges[0].Name}
 	}
 	return nil
 }
@@ -176,7 +140,7 @@ func (d *Driver) lookAll(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	ports, err := rowsOf[portRow](results, 1)
+	ports, err := results.rows(1)
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
@@ -190,34 +154,58 @@ func (d *Driver) lookAll(ctx context.Context) (view, error) {
 	return v, nil
 }
 
-// port puts together what OVSDB and the kernel say. It reports whether there is
-// such a device.
-func (d *Driver) port(ctx context.Context, device string, s seen) (port switchcfg.Port, exists bool, err error) {
-	port = switchcfg.Port{Device: device, Switch: s.bridge}
+// ports puts together what OVSDB and the kernel say of the devices that exist.
+func (d *Driver) ports(ctx context.Context, v view, devices []string) (map[string]switchcfg.Port, error) {
+	links, err := d.links.LinksByName(ctx, devices...)
+	if err != nil {
+		return nil, rtnl.Translate(err)
+	}
+	all := make(map[string]switchcfg.Port, len(devices))
+	for i, device := range devices {
+		s := v.ports[device]
+		port, exists := s.known(device), true
+		switch {
+		case links[i].Exists():
+			port.Settings.MTU = links[i].MTU
+			if s.port == nil {
+				port.Switch, err = d.master(ctx, links[i])
+			}
+		case s.port == nil:
+			exists = false
+		default:
+			port.Settings.MTU, exists, err = d.virtual(ctx, device, s.port.Interfaces.first())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", device, err)
+		}
+		if exists {
+			all[device] = port
+		}
+	}
+	return all, nil
+}
+
+// master names the switch of the kernel's that the device is on, if any.
+func (d *Driver) master(ctx context.Context, link rtnl.Link) (string, error) {
+	if link.Master == 0 {
+		return "", nil
+	}
+	master, err := d.links.LinkByIndex(ctx, link.Master)
+	if err != nil {
+		return "", rtnl.Translate(err)
+	}
+	return master.Name, nil
+}
+
+// known is what OVSDB says of the device.
+func (s seen) known(device string) switchcfg.Port {
+	port := switchcfg.Port{Device: device, Switch: s.bridge}
 	if s.port != nil {
 		port.Owner = owner(s.port.ExternalIDs)
 		port.Settings.VLAN = decode(s.port.vlanColumns)
 		port.Settings.Isolated = vnet.ToggleOf(s.port.Protected)
 	}
-	link, err := d.links.LinkByName(ctx, device)
-	switch {
-	case rtnl.IsGone(err) && s.port != nil:
-		port.Settings.MTU, exists, err = d.virtual(ctx, device, s.port.Interfaces.first())
-		return port, exists, err
-	case rtnl.IsGone(err):
-		return port, false, nil
-	case err != nil:
-		return port, false, rtnl.Translate(err)
-	}
-	port.Settings.MTU = link.MTU
-	if s.port == nil && link.Master != 0 {
-		master, err := d.links.LinkByIndex(ctx, link.Master)
-		if err != nil {
-			return port, false, rtnl.Translate(err)
-		}
-		port.Switch = master.Name
-	}
-	return port, true, nil
+	return port
 }
 
 // virtual asks about a port that the kernel has no device of. It is there all
@@ -228,7 +216,7 @@ func (d *Driver) virtual(ctx context.Context, device string, id uuid) (mtu int, 
 	if err != nil {
 		return 0, false, err
 	}
-	rows, err := rowsOf[interfaceRow](results, 0)
+	rows, err := results.rows(0)
 	if err != nil || len(rows) == 0 {
 		return 0, false, err
 	}

@@ -21,39 +21,87 @@ const (
 	keyVantage = "virt-vnet-vantage"
 )
 
-type bridgeRow struct {
-	UUID  uuid      `json:"_uuid"`
-	Name  string    `json:"name"`
-	Ports set[uuid] `json:"ports"`
+// record is a row of any table, with the columns that were asked for.
+type record struct {
+	UUID        uuid
+	Name        string
+	ExternalIDs dict
+
+	// Of the Open_vSwitch table.
+	NextCfg int
+
+	// Of a bridge.
+	Ports set[uuid]
+
+	// Of a port. It has several interfaces only when it is a bond.
+	Interfaces set[uuid]
+	Protected  bool
+	vlanColumns
+
+	// Of an interface, the device of a port.
+	Type       string
+	MTU        set[int]
+	Error      set[string]
+	PortNumber set[int]
+}
+
+func (r *record) read(v any) error {
+	columns, ok := v.(map[string]any)
+	if !ok {
+		return fmt.Errorf("%.60s is no row", fmt.Sprint(v))
+	}
+	for name, value := range columns {
+		if into := r.column(name); into != nil {
+			if err := readValue(into, value); err != nil {
+				return fmt.Errorf("column %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// column points to the column, or is nil for one that is never asked for.
+func (r *record) column(name string) any {
+	switch name {
+	case "_uuid":
+		return &r.UUID
+	case "name":
+		return &r.Name
+	case "external_ids":
+		return &r.ExternalIDs
+	case "next_cfg":
+		return &r.NextCfg
+	case "ports":
+		return &r.Ports
+	case "interfaces":
+		return &r.Interfaces
+	case "protected":
+		return &r.Protected
+	case "tag":
+		return &r.Tag
+	case "trunks":
+		return &r.Trunks
+	case "vlan_mode":
+		return &r.Mode
+	case "type":
+		return &r.Type
+	case "mtu":
+		return &r.MTU
+	case "error":
+		return &r.Error
+	case "ofport":
+		return &r.PortNumber
+	}
+	return nil
 }
 
 // has is the ports of the bridge, for looking one up.
-func (b bridgeRow) has() map[uuid]bool {
-	all := make(map[uuid]bool, len(b.Ports))
-	for _, id := range b.Ports {
+func (r record) has() map[uuid]bool {
+	all := make(map[uuid]bool, len(r.Ports))
+	for _, id := range r.Ports {
 		all[id] = true
 	}
 	return all
-}
-
-type portRow struct {
-	UUID        uuid      `json:"_uuid"`
-	Name        string    `json:"name"`
-	Interfaces  set[uuid] `json:"interfaces"`
-	Protected   bool      `json:"protected"`
-	ExternalIDs dict      `json:"external_ids"`
-	vlanColumns
-}
-
-// interfaceRow is the device of a port. A port has several only when it is a
-// bond.
-type interfaceRow struct {
-	UUID       uuid        `json:"_uuid"`
-	Name       string      `json:"name"`
-	Type       string      `json:"type"`
-	MTU        set[int]    `json:"mtu"`
-	Error      set[string] `json:"error"`
-	PortNumber set[int]    `json:"ofport"`
 }
 
 func readPorts(rows []condition) operation {
@@ -64,10 +112,10 @@ func readInterfaces(rows []condition) operation {
 	return read("Interface", rows, "_uuid", "name", "type", "mtu", "error", "ofport")
 }
 
-// virtual reports whether the kernel knows nothing of a device of this type,
-// such as a vhost-user socket.
-func (i interfaceRow) virtual() bool {
-	return !slices.Contains([]string{"", "system", "internal", "tap"}, i.Type)
+// virtual reports whether the kernel knows nothing of an interface of this
+// type, such as a vhost-user socket.
+func (r record) virtual() bool {
+	return !slices.Contains([]string{"", "system", "internal", "tap"}, r.Type)
 }
 
 // owner reads the mark. A mark without a readable MAC is still ours.

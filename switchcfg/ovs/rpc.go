@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
@@ -28,8 +29,6 @@ type conn struct {
 	path    string
 	decoder *json.Decoder
 	nextID  int
-	// current is Open_vSwitch.cur_cfg, as far as it was reported.
-	current int
 }
 
 // dial connects to a Unix domain socket. The error is
@@ -46,106 +45,52 @@ func dial(ctx context.Context, path string) (*conn, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w: is Open vSwitch running?", path, switchcfg.ErrUnreachable)
 	}
-	return &conn{Conn: c, path: path, decoder: json.NewDecoder(c)}, nil
+	decoder := json.NewDecoder(c)
+	decoder.UseNumber()
+	return &conn{Conn: c, path: path, decoder: decoder}, nil
 }
 
-// incoming is a request, a notification or an answer.
-type incoming struct {
-	ID     json.RawMessage `json:"id"`
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-	Result json.RawMessage `json:"result"`
-	Error  json.RawMessage `json:"error"`
-}
-
-type outgoing struct {
-	ID     any    `json:"id"`
-	Method string `json:"method"`
-	Params any    `json:"params"`
-}
-
-type answer struct {
-	ID     json.RawMessage `json:"id"`
-	Result json.RawMessage `json:"result"`
-	Error  any             `json:"error"`
-}
-
-// call sends a request and reads its answer into result.
-func (c *conn) call(ctx context.Context, result any, method string, params ...any) error {
-	if params == nil {
-		params = []any{}
-	}
+// call sends a request and returns the result of its answer, as receive reads
+// it.
+func (c *conn) call(ctx context.Context, method string, params ...any) (any, error) {
 	c.nextID++
-	id := fmt.Sprint(c.nextID)
 	defer c.bind(ctx)()
-	if err := c.send(outgoing{ID: c.nextID, Method: method, Params: params}); err != nil {
-		return c.broken(ctx, err)
+	text := appendText([]byte(`{"method":`), method)
+	text = appendList(append(text, `,"params":`...), params)
+	text = fmt.Appendf(text, `,"id":%d}`, c.nextID)
+	if _, err := c.Write(text); err != nil {
+		return nil, c.broken(ctx, err)
 	}
 	for {
 		msg, err := c.receive(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if string(msg.ID) != id || msg.Method != "" {
+		switch {
+		case msg["method"] != nil || msg["id"] != json.Number(strconv.Itoa(c.nextID)):
 			continue
+		case msg["error"] != nil:
+			return nil, fmt.Errorf("%s refuses %s: %v", c.path, method, msg["error"])
 		}
-		if failed(msg) {
-			return fmt.Errorf("%s refuses %s: %s", c.path, method, msg.Error)
-		}
-		if err := json.Unmarshal(msg.Result, result); err != nil {
-			return fmt.Errorf("%s answers %s with something else: %w", c.path, method, err)
-		}
-		return nil
+		return msg["result"], nil
 	}
 }
 
-// waitUpdates takes notifications in until done says so.
-func (c *conn) waitUpdates(ctx context.Context, done func() bool) error {
-	defer c.bind(ctx)()
-	for !done() {
-		if _, err := c.receive(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// receive reads one message, and serves what the server asks of a client.
-func (c *conn) receive(ctx context.Context) (incoming, error) {
-	var msg incoming
+// receive reads one message, a request, a notification or an answer, and serves
+// what the server asks of a client.
+func (c *conn) receive(ctx context.Context) (msg map[string]any, err error) {
 	if err := c.decoder.Decode(&msg); err != nil {
-		return msg, c.broken(ctx, err)
+		return nil, c.broken(ctx, err)
 	}
-	switch {
-	case msg.Method == "echo":
-		// The server's way to find out whether we live (RFC 7047, 4.1.11).
-		if err := c.send(answer{ID: msg.ID, Result: msg.Params}); err != nil {
-			return msg, c.broken(ctx, err)
-		}
-	case msg.Method == "update":
-		var pair [2]json.RawMessage // the monitor's name comes first
-		if err := json.Unmarshal(msg.Params, &pair); err != nil {
-			return msg, fmt.Errorf("%s sends a malformed update: %w", c.path, err)
-		}
-		return msg, c.update(pair[1])
-	case msg.Method == "" && string(msg.ID) == fmt.Sprint(monitorID):
-		if failed(msg) {
-			return msg, fmt.Errorf("%s refuses to report cur_cfg: %s", c.path, msg.Error)
-		}
-		return msg, c.update(msg.Result)
+	if msg["method"] != "echo" {
+		return msg, nil
+	}
+	// The server's way to find out whether we live (RFC 7047, 4.1.11).
+	answer := map[string]any{"id": msg["id"], "result": msg["params"], "error": nil}
+	if err := json.NewEncoder(c).Encode(answer); err != nil {
+		return nil, c.broken(ctx, err)
 	}
 	return msg, nil
-}
-
-func failed(msg incoming) bool { return len(msg.Error) > 0 && string(msg.Error) != "null" }
-
-func (c *conn) send(msg any) error {
-	text, err := json.Marshal(msg)
-	if err != nil {
-		return err
-	}
-	_, err = c.Write(text)
-	return err
 }
 
 // bind makes ctx interrupt reading and writing, until the function it returns
@@ -181,7 +126,7 @@ func (c *conn) broken(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetError(err):
 		return fmt.Errorf("%s: %w: it went away", c.path, switchcfg.ErrUnreachable)
 	}
-	return fmt.Errorf("%s: %w", c.path, err)
+	return fmt.Errorf("%s answers with something else: %w", c.path, err)
 }
 
 func isNetError(err error) bool {

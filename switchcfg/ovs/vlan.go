@@ -23,9 +23,9 @@ const (
 // vlanColumns is the columns of a Port that make its VLAN membership
 // (ovs-vswitchd.conf.db(5), "VLAN Configuration").
 type vlanColumns struct {
-	Tag    set[int]    `json:"tag"`
-	Trunks set[int]    `json:"trunks"`
-	Mode   set[string] `json:"vlan_mode"`
+	Tag    set[int]
+	Trunks set[int]
+	Mode   set[string]
 }
 
 // row is the columns as a row to write.

@@ -5,7 +5,6 @@ package ovs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,9 +24,7 @@ func (d *Driver) commit(ctx context.Context, tx *transaction) (goal int, err err
 	if err != nil {
 		return 0, err
 	}
-	rows, err := rowsOf[struct {
-		NextCfg int `json:"next_cfg"`
-	}](results, len(ops)-2)
+	rows, err := results.rows(len(ops) - 2)
 	if err != nil || len(rows) != 1 {
 		return 0, errors.Join(errors.New("OVSDB has no configuration number"), err)
 	}
@@ -43,89 +40,32 @@ func isConflict(err error) bool {
 }
 
 // inForce waits until ovs-vswitchd has reached the goal, and returns what it
-// could not do.
+// could not do. OVSDB itself waits, and answers once cur_cfg is there.
 func (d *Driver) inForce(ctx context.Context, goal int, tx *transaction) error {
-	if err := d.waitFor(ctx, goal); err != nil {
+	behind := []condition{{"cur_cfg", "<", goal}}
+	results, err := d.transact(ctx,
+		operation{Op: "wait", Table: database, Where: behind, Columns: []string{"cur_cfg"}, Until: "==", Rows: []row{}},
+		readInterfaces([]condition{{"error", "!=", set[string]{}}}))
+	if err != nil {
 		return fmt.Errorf("wait for ovs-vswitchd to take up %s: %w", tx, err)
 	}
-	if len(tx.wired) == 0 {
-		return nil
-	}
-	results, err := d.transact(ctx, readInterfaces([]condition{{"error", "!=", set[string]{}}}))
-	if err != nil {
-		return fmt.Errorf("read errors of interfaces: %w", err)
-	}
-	rows, err := rowsOf[interfaceRow](results, 0)
+	rows, err := results.rows(1)
 	if err != nil {
 		return fmt.Errorf("read errors of interfaces: %w", err)
 	}
 	var errs []error
-	for _, row := range rows {
-		if slices.Contains(tx.wired, row.Name) {
-			errs = append(errs, d.refusal(ctx, row))
+	for _, r := range rows {
+		if slices.Contains(tx.wired, r.Name) {
+			errs = append(errs, d.refusal(ctx, r))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // refusal is what ovs-vswitchd says about an interface.
-func (d *Driver) refusal(ctx context.Context, i interfaceRow) error {
+func (d *Driver) refusal(ctx context.Context, i record) error {
 	if _, err := d.links.LinkByName(ctx, i.Name); rtnl.IsGone(err) && !i.virtual() {
 		return fmt.Errorf("port %s: %w: %s", i.Name, switchcfg.ErrNoPort, i.Error.first())
 	}
 	return fmt.Errorf("port %s: ovs-vswitchd refuses it: %s", i.Name, i.Error.first())
-}
-
-// waitFor waits until ovs-vswitchd has taken up configuration goal, or a later
-// one.
-func (d *Driver) waitFor(ctx context.Context, goal int) error {
-	if d.conn == nil {
-		return fmt.Errorf("OVSDB %w", switchcfg.ErrUnreachable)
-	}
-	err := d.conn.waitUpdates(ctx, func() bool { return d.conn.current >= goal })
-	if errors.Is(err, switchcfg.ErrUnreachable) {
-		_ = d.hangUp() // it is broken already
-	}
-	return err
-}
-
-// monitorID is the request ID, and the name, of the only monitor.
-const monitorID = 0
-
-// follow asks OVSDB to report cur_cfg, now and whenever it changes (RFC 7047,
-// 4.1.5 and 4.1.6), for as long as the connection lasts. It does not wait for
-// the answer, which comes before that to the next request.
-func (c *conn) follow(ctx context.Context) error {
-	defer c.bind(ctx)()
-	wanted := map[string]any{database: map[string]any{"columns": []string{"cur_cfg"}}}
-	err := c.send(outgoing{ID: monitorID, Method: "monitor", Params: []any{database, monitorID, wanted}})
-	if err != nil {
-		return c.broken(ctx, err)
-	}
-	return nil
-}
-
-// configUpdate is a table-updates object (RFC 7047, 4.1.6).
-type configUpdate map[string]map[string]struct {
-	New struct {
-		CurCfg int `json:"cur_cfg"`
-	} `json:"new"`
-}
-
-func (u configUpdate) current() int {
-	highest := 0
-	for _, row := range u[database] {
-		highest = max(highest, row.New.CurCfg)
-	}
-	return highest
-}
-
-// update takes table-updates in.
-func (c *conn) update(text json.RawMessage) error {
-	var u configUpdate
-	if err := json.Unmarshal(text, &u); err != nil {
-		return fmt.Errorf("%s reports something else than cur_cfg: %w", c.path, err)
-	}
-	c.current = max(c.current, u.current())
-	return nil
 }

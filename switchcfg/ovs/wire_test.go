@@ -5,6 +5,7 @@ package ovs
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,20 +18,28 @@ import (
 func TestColumns(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		`5`, `{}`, `["map"]`, `["map",5]`, `["map",[["a"]],1]`, `["set",[]]`, `[]`, `null`, `["map",[[1,2]]]`,
+		`5`, `{}`, `null`, `["map"]`, `["map",5]`, `["map",[["a"]],1]`, `["set",[]]`, `[]`, `["map",[[1,2]]]`, `["map",["a"]]`,
 	} {
 		var d dict
-		if err := json.Unmarshal([]byte(text), &d); err == nil && text != "null" {
+		if err := d.read(parse(text)); err == nil {
 			t.Errorf("%s is a map: %v", text, d)
 		}
 	}
-	for _, text := range []string{`"x"`, `["set"]`, `["set",["x"]]`, `["map",[]]`, `[]`, `{}`, `["set",[1],2]`} {
+	for _, text := range []string{
+		`"x"`, `1.5`, `null`, `["set"]`, `["set",5]`, `["set",["x"]]`, `["map",[]]`, `[]`, `{}`, `["set",[1],2]`,
+	} {
 		var s set[int]
-		if err := json.Unmarshal([]byte(text), &s); err == nil {
+		if err := s.read(parse(text)); err == nil {
 			t.Errorf("%s is a set of integers: %v", text, s)
 		}
 	}
-	for text, want := range map[string]portRow{
+	for _, text := range []string{`[]`, `{"name":5}`, `{"protected":"yes"}`, `{"_uuid":["uuid",""]}`, `{"next_cfg":true}`} {
+		var r record
+		if err := r.read(parse(text)); err == nil {
+			t.Errorf("%s is a row: %v", text, r)
+		}
+	}
+	for text, want := range map[string]record{
 		`{"_uuid":["uuid","u1"],"name":"vnet0","interfaces":["uuid","u2"],"tag":["set",[]],"trunks":["set",[10,20]],
 		  "vlan_mode":"trunk","protected":true,"external_ids":["map",[["k","v"]]]}`: {
 			UUID: "u1", Name: "vnet0", Interfaces: set[uuid]{"u2"}, Protected: true, ExternalIDs: dict{"k": "v"},
@@ -41,23 +50,52 @@ func TestColumns(t *testing.T) {
 			vlanColumns: vlanColumns{Tag: set[int]{20}},
 		},
 	} {
-		var got portRow
-		if err := json.Unmarshal([]byte(text), &got); err != nil {
+		var got record
+		if err := got.read(parse(text)); err != nil {
 			t.Error(err)
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(portRow{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(record{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
 	}
-	sent := row{"a": set[int](nil), "b": set[int]{1, 2}, "c": dict{"k": "v"}, "d": uuid("u1"), "e": namedUUID("n1"), "f": true}
-	text, err := json.Marshal(sent)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestRequests checks what goes over the wire.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	now := 0
+	for want, sent := range map[string]writable{
+		`["set",[]]`:              set[int](nil),
+		`["set",[1,2]]`:           set[int]{1, 2},
+		`["set",[["uuid","u1"]]]`: set[uuid]{"u1"},
+		`["map",[]]`:              dict{},
+		`["map",[["k","v"]]]`:     dict{"k": "v"},
+		`["named-uuid","n1"]`:     namedUUID("n1"),
+		`{"f":true}`:              row{"f": true},
+		`{"a":"\"\\\n\u0001é"}`:   row{"a": "\"\\\n\x01é"},
+		`{"op":"wait","table":"T","where":[["c","==",1]],"columns":["c","d"],"rows":[],"until":"==","timeout":0}`: operation{
+			Op: "wait", Table: "T", Where: where("c", 1), Columns: []string{"c", "d"}, Rows: []row{}, Until: "==", Timeout: &now,
+		},
+		`{"op":"insert","row":{"a":"b"},"uuid-name":"n"}`: operation{Op: "insert", Row: row{"a": "b"}, Name: "n"},
+		`{"op":"mutate","where":[],"mutations":[["c","+=",1]],"comment":"x"}`: operation{
+			Op: "mutate", Where: []condition{}, Mutations: []condition{{"c", "+=", 1}}, Comment: "x",
+		},
+	} {
+		got := string(sent.appendTo(nil))
+		if diff := cmp.Diff(want, got); diff != "" || !json.Valid([]byte(got)) {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	}
-	want := `{"a":["set",[]],"b":["set",[1,2]],"c":["map",[["k","v"]]],"d":["uuid","u1"],"e":["named-uuid","n1"],"f":true}`
-	if diff := cmp.Diff(want, string(text)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+}
+
+// parse reads JSON as a connection does.
+func parse(text string) (v any) {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	if decoder.Decode(&v) != nil {
+		return nil
 	}
+	return v
 }
 
 func TestParseFDB(t *testing.T) {
@@ -95,11 +133,14 @@ func TestNewUUID(t *testing.T) {
 
 func FuzzColumns(f *testing.F) {
 	f.Add([]byte(`["set",[["uuid","u"]]]`))
+	f.Add([]byte(`[{"rows":[{"_uuid":["uuid","u"],"tag":["set",[1]]}]},null,{"error":"?"}]`))
 	f.Fuzz(func(_ *testing.T, text []byte) {
-		var p portRow // must not panic
-		_ = json.Unmarshal(text, &p)
-		_ = json.Unmarshal(text, &p.ExternalIDs)
-		_ = json.Unmarshal(text, &p.Interfaces)
+		v := parse(string(text)) // reading it must not panic
+		_ = new(record).read(v)
+		_ = new(dict).read(v)
+		_ = new(set[uuid]).read(v)
+		var r results
+		_ = r.read(v)
 		parseFDB(string(text), map[string]string{"1": "vnet0"})
 		decode(parseColumns(string(text)))
 	})
