@@ -73,62 +73,6 @@ type DomainNIC struct {
 	Alias string `json:"alias,omitempty"`
 }
 
-type domainXML struct {
-	Name string   `xml:"name"`
-	UUID string   `xml:"uuid"`
-	NICs []nicXML `xml:"devices>interface"`
-}
-
-type nicXML struct {
-	Type string `xml:"type,attr"`
-	MAC  struct {
-		Address string `xml:"address,attr"`
-	} `xml:"mac"`
-	Source struct {
-		Network   string `xml:"network,attr"`
-		Portgroup string `xml:"portgroup,attr"`
-		Bridge    string `xml:"bridge,attr"`
-		Dev       string `xml:"dev,attr"`
-		Mode      string `xml:"mode,attr"`
-	} `xml:"source"`
-	Target struct {
-		Dev string `xml:"dev,attr"`
-	} `xml:"target"`
-	Model struct {
-		Type string `xml:"type,attr"`
-	} `xml:"model"`
-	VirtualPort struct {
-		Type       string `xml:"type,attr"`
-		Parameters struct {
-			InterfaceID string `xml:"interfaceid,attr"`
-		} `xml:"parameters"`
-	} `xml:"virtualport"`
-	VLAN *vlanXML `xml:"vlan"`
-	MTU  struct {
-		Size string `xml:"size,attr"`
-	} `xml:"mtu"`
-	Driver struct {
-		Queues string `xml:"queues,attr"`
-	} `xml:"driver"`
-	Port struct {
-		Isolated string `xml:"isolated,attr"`
-	} `xml:"port"`
-	Link struct {
-		State string `xml:"state,attr"`
-	} `xml:"link"`
-	Alias struct {
-		Name string `xml:"name,attr"`
-	} `xml:"alias"`
-}
-
-type vlanXML struct {
-	Trunk string `xml:"trunk,attr"`
-	Tags  []struct {
-		ID         string `xml:"id,attr"`
-		NativeMode string `xml:"nativeMode,attr"`
-	} `xml:"tag"`
-}
-
 // ParseDomain reads the parts of a domain XML that wiring needs
 // (https://libvirt.org/formatdomain.html). It takes whatever libvirt writes,
 // also settings that a spec could not have, so that it never stands in the way
@@ -137,7 +81,7 @@ type vlanXML struct {
 // libvirt would not write) is an error that says where and what would be right.
 func ParseDomain(data []byte) (Domain, error) {
 	var x domainXML
-	if err := decode(data, "domain", &x); err != nil {
+	if err := decodeBy(data, "domain", x.read); err != nil {
 		return Domain{}, err
 	}
 	d := Domain{Name: x.Name}
@@ -168,29 +112,29 @@ func (x *nicXML) parse(path string) (DomainNIC, error) {
 	}
 	nic := DomainNIC{
 		Type:        x.Type,
-		Model:       x.Model.Type,
-		Network:     x.Source.Network,
-		Portgroup:   x.Source.Portgroup,
-		Bridge:      x.Source.Bridge,
-		SourceDev:   x.Source.Dev,
-		SourceMode:  x.Source.Mode,
-		Device:      x.Target.Dev,
-		VirtualPort: x.VirtualPort.Type,
-		InterfaceID: x.VirtualPort.Parameters.InterfaceID,
-		Isolated:    x.Port.Isolated == "yes",
-		LinkDown:    x.Link.State == "down",
-		Alias:       x.Alias.Name,
+		Model:       x.Model,
+		Network:     x.Network,
+		Portgroup:   x.Portgroup,
+		Bridge:      x.Bridge,
+		SourceDev:   x.SourceDev,
+		SourceMode:  x.SourceMode,
+		Device:      x.Device,
+		VirtualPort: x.VirtualPort,
+		InterfaceID: x.InterfaceID,
+		Isolated:    x.Isolated == "yes",
+		LinkDown:    x.Link == "down",
+		Alias:       x.Alias,
 	}
 	var err error
-	if x.MAC.Address != "" {
-		if nic.MAC, err = vnet.ParseMAC(x.MAC.Address); err != nil {
+	if x.MAC != "" {
+		if nic.MAC, err = vnet.ParseMAC(x.MAC); err != nil {
 			return DomainNIC{}, fmt.Errorf("%s/mac/@address: %w", path, err)
 		}
 	}
-	if nic.MTU, err = parseNumber(path+"/mtu/@size", x.MTU.Size, vnet.MaxMTU); err != nil {
+	if nic.MTU, err = parseNumber(path+"/mtu/@size", x.MTU, vnet.MaxMTU); err != nil {
 		return DomainNIC{}, err
 	}
-	if nic.Queues, err = parseNumber(path+"/driver/@queues", x.Driver.Queues, 1<<16); err != nil {
+	if nic.Queues, err = parseNumber(path+"/driver/@queues", x.Queues, 1<<16); err != nil {
 		return DomainNIC{}, err
 	}
 	nic.VLAN, err = x.VLAN.parse(path + "/vlan")
@@ -208,10 +152,10 @@ func tagError(path string, i int, text string) error {
 	return fmt.Errorf("%s/tag[%d]/@id: %s: want a number from 0 to %d", path, i+1, got, maxTag)
 }
 
-// parse returns nil for no <vlan>. Libvirt takes several tags, or a native one,
+// parse returns nil for no tags. Libvirt takes several tags, or a native one,
 // as a trunk even without trunk='yes' (virNetDevVlanParse).
-func (x *vlanXML) parse(path string) (*vnet.VLANSet, error) {
-	if x == nil || len(x.Tags) == 0 {
+func (x vlanXML) parse(path string) (*vnet.VLANSet, error) {
+	if len(x.Tags) == 0 {
 		return nil, nil //nolint:nilnil // no <vlan> is no error: nil is "the XML does not say"
 	}
 	var set vnet.VLANSet

@@ -20,9 +20,15 @@ import (
 const MaxXML = 10 << 20
 
 // decode reads the one element root of data into v, which is a pointer to a
-// struct with xml tags. Only well-formed documents pass: a hook that acts on
-// the first half of a truncated one would wire half a guest.
+// struct with xml tags, as [decodeBy] does.
 func decode(data []byte, root string, v any) error {
+	return decodeBy(data, root, func(d *xml.Decoder, start xml.StartElement) error { return d.DecodeElement(v, &start) })
+}
+
+// decodeBy lets read the one element root of data to its end. Only well-formed
+// documents pass: a hook that acts on the first half of a truncated one would
+// wire half a guest.
+func decodeBy(data []byte, root string, read func(*xml.Decoder, xml.StartElement) error) error {
 	if len(data) > MaxXML {
 		return fmt.Errorf("%s XML: %d bytes are too many: want at most %d", root, len(data), MaxXML)
 	}
@@ -38,7 +44,7 @@ func decode(data []byte, root string, v any) error {
 		line, _ := d.InputPos()
 		return fmt.Errorf("%s XML: line %d: the document is a <%s>: want a <%s>", root, line, start.Name.Local, root)
 	}
-	if err := d.DecodeElement(v, &start); err != nil {
+	if err := read(d, start); err != nil {
 		return syntaxError(data, root, err)
 	}
 	if extra, err := firstElement(d); err == nil {
