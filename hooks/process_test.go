@@ -19,6 +19,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
@@ -34,15 +35,7 @@ type realHost struct {
 
 func newRealHost(t *testing.T, opts lab.Options) realHost {
 	t.Helper()
-	l, err := lab.Start(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(t.Context()); err != nil {
-			t.Errorf("close the lab: %v", err)
-		}
-	})
+	l := labtest.Start(t, opts)
 	h := realHost{l, state.Store{StateDir: state.DefaultStateDir, RunDir: state.DefaultRunDir}}
 	if _, err := hooks.Install(t.Context(), hooks.Options{Binary: hookProgram(t), Store: h.Store}); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@
 package libvirtnet_test
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,11 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/virt-vnet/virt-vnet/internal/golden"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 var (
 	linux = vnet.Switch{Name: "br0", Driver: vnet.DriverLinux}
@@ -100,7 +98,7 @@ func TestNetworkXML(t *testing.T) {
 			if problems := topology.Validate(); problems != nil {
 				t.Fatalf("no valid network: %v", problems)
 			}
-			golden(t, filepath.Join("testdata", "networks", name+".txt"), sections(t, tt.network, tt.sw))
+			golden.Check(t, filepath.Join("testdata", "networks", name+".txt"), sections(t, tt.network, tt.sw))
 		})
 	}
 	files, err := filepath.Glob(filepath.Join("testdata", "networks", "*.txt"))
@@ -138,22 +136,6 @@ func sections(t *testing.T, n vnet.Network, sw vnet.Switch) string {
 		}
 	}
 	return out.String()
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
 }
 
 func TestNetworkXMLRefuses(t *testing.T) {

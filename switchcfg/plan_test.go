@@ -6,7 +6,6 @@ package switchcfg_test
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,11 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/virt-vnet/virt-vnet/internal/golden"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
-
-var update = flag.Bool("update", false, "write what is got to the golden files")
 
 // TestDiff runs every directory of testdata/diff: want.json and have.json are
 // states, owner is the guest, if there is one, and plan.txt is what must come
@@ -37,7 +35,7 @@ func TestDiff(t *testing.T) {
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join(dir, "plan.txt"), outcome(want, have, strings.TrimSpace(string(owner))))
+			golden.Check(t, filepath.Join(dir, "plan.txt"), outcome(want, have, strings.TrimSpace(string(owner))))
 		})
 	}
 }
@@ -68,23 +66,6 @@ func state(t *testing.T, dir, name string) switchcfg.State {
 		s.Ports[device] = port
 	}
 	return s
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
 }
 
 // TestDiffIsStable checks that a plan, once made, leaves nothing to do, for

@@ -15,6 +15,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/test/stage"
 )
@@ -39,15 +40,7 @@ func newHost(t *testing.T, specFile string) *host {
 		t.Fatal(err)
 	}
 	h := &host{t: t, bin: buildPrograms(t), spec: spec}
-	h.Lab, err = lab.Start(t.Context(), lab.Options{Libvirt: true, OVS: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Errorf("close the lab: %v", err)
-		}
-	})
+	h.Lab = labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
 	if err := stage.Build(t.Context(), h.Lab, spec.Topology); err != nil {
 		t.Fatal(err)
 	}

@@ -11,17 +11,14 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // BenchmarkAsk1000 asks a thousand addresses, all alive, for ARP and ICMP.
 func BenchmarkAsk1000(b *testing.B) {
 	lab.Need(b)
-	l, err := lab.Start(b.Context(), lab.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close(b.Context()) //nolint:errcheck // the lab goes with the process
+	l := labtest.Start(b, lab.Options{})
 	st := &lab.Station{Name: "many", MAC: lab.MACFor("many", 0)}
 	for a := netip.MustParseAddr("10.9.0.1"); len(st.Addresses) < 1000; a = a.Next() {
 		st.Addresses = append(st.Addresses, netip.PrefixFrom(a, 16))

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -52,15 +53,7 @@ func newSite(t *testing.T) *site {
 
 func newSiteWith(t *testing.T, opts lab.Options) *site {
 	t.Helper()
-	l, err := lab.Start(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	l := labtest.Start(t, opts)
 	s := &site{t: t, lab: l, fakes: map[string]*fakeGuest{}, nsGuests: map[string]*lab.Station{}}
 	s.must(l.AddOVSBridge(t.Context(), ovs0))
 	s.must(l.AddLinuxBridge(t.Context(), br0))

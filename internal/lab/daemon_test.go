@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 )
 
 // TestDaemons takes the daemons away under a guest, one after the other.
 func TestDaemons(t *testing.T) {
 	lab.Need(t, lab.Guests, lab.OVS)
 	ctx := t.Context()
-	l := start(t, lab.Options{Libvirt: true, OVS: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
 	must(t, l.AddOVSBridge(ctx, "br0"))
 	g := &lab.Guest{Name: "g", NICs: []lab.NIC{{Bridge: "br0"}}}
 	must(t, l.DefineGuest(ctx, g))
@@ -51,7 +52,7 @@ func TestDaemons(t *testing.T) {
 func TestReloadFindsHook(t *testing.T) {
 	lab.Need(t, lab.Guests)
 	ctx := t.Context()
-	l := start(t, lab.Options{Libvirt: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true})
 	must(t, l.AddLinuxBridge(ctx, "lan0"))
 	seen := filepath.Join(t.TempDir(), "seen")
 	hook := "#!/bin/sh\necho \"$2\" >>" + seen + "\n[ \"$2\" != start ]\n"
@@ -68,7 +69,7 @@ func TestReloadFindsHook(t *testing.T) {
 
 func TestPausedDaemonStops(t *testing.T) {
 	lab.Need(t, lab.OVS)
-	l := start(t, lab.Options{OVS: true})
+	l := labtest.Start(t, lab.Options{OVS: true})
 	must(t, l.OVSDB().Pause())
 	begin := time.Now()
 	if _, err := l.Vsctl(t.Context(), "--timeout=1", "show"); err == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 )
 
 const natNetwork = `<network><name>nat</name><forward mode='nat'/><bridge name='virbr7'/>
@@ -23,7 +24,7 @@ const natNetwork = `<network><name>nat</name><forward mode='nat'/><bridge name='
 func TestGuests(t *testing.T) {
 	lab.Need(t, lab.Guests, lab.OVS)
 	ctx := t.Context()
-	l := start(t, lab.Options{Libvirt: true, OVS: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
 	must(t, l.AddOVSBridge(ctx, "br0"))
 	must(t, l.AddLinuxBridge(ctx, "lan0"))
 	red := &lab.Station{Name: "red", Bridge: "br0", VLAN: 20, Addresses: prefixes("10.0.20.1/24")}

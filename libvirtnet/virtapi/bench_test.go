@@ -11,6 +11,7 @@ import (
 	"libvirt.org/go/libvirt"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -20,11 +21,7 @@ import (
 // rounds, with the bare calls that libvirt's API needs. It reports the ratio.
 func BenchmarkDefine200(b *testing.B) {
 	lab.Need(b, lab.Libvirt)
-	l, err := lab.Start(b.Context(), lab.Options{Libvirt: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close(b.Context()) //nolint:errcheck // the benchmark is over
+	labtest.Start(b, lab.Options{Libvirt: true})
 	for name, opts := range map[string]virtapi.EnsureOptions{"define": {}, "autostart and start": on} {
 		b.Run(name, func(b *testing.B) {
 			var ours, raw, again time.Duration

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 )
 
@@ -99,7 +100,7 @@ func TestOpenDefault(t *testing.T) {
 
 func TestOpenWithoutDaemon(t *testing.T) {
 	lab.Need(t, lab.Libvirt)
-	startLab(t, lab.Options{})
+	labtest.Start(t, lab.Options{})
 	_, err := virtapi.Open(t.Context(), lab.URI)
 	const want = "libvirt qemu:///system: open: libvirt does not answer (Failed to connect socket to '/var/run/libvirt/libvirt-sock': " +
 		"No such file or directory): is it running? try: systemctl start libvirtd, or virtqemud.socket and virtnetworkd.socket; or name another one with --connect"
@@ -135,7 +136,7 @@ func TestOpenWithoutLibrary(t *testing.T) {
 // goes no further than this machine.
 func TestOverSSH(t *testing.T) {
 	lab.Need(t, lab.Libvirt)
-	startLab(t, lab.Options{Libvirt: true})
+	labtest.Start(t, lab.Options{Libvirt: true})
 	ssh := filepath.Join(t.TempDir(), "ssh")
 	script := "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec sh -c \"$*\"\n"
 	if err := os.WriteFile(ssh, []byte(script), 0o755); err != nil {
@@ -161,7 +162,7 @@ func TestOverSSH(t *testing.T) {
 // TestDaemonTrouble is a daemon that forbids, hangs and dies.
 func TestDaemonTrouble(t *testing.T) {
 	lab.Need(t, lab.Libvirt)
-	l := startLab(t, lab.Options{Libvirt: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true})
 	t.Run("nobody", func(t *testing.T) {
 		if err := os.Chmod("/run/libvirt/libvirt-sock", 0o700); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -72,7 +73,7 @@ func TestGuest(t *testing.T) {
 		os.WriteFile("/etc/libvirt/hooks/network", []byte(script), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	l := startLab(t, lab.Options{Libvirt: true, OVS: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
 	if err := errors.Join(
 		l.AddLinuxBridge(t.Context(), "br0"), l.AddOVSBridge(t.Context(), "ovs0"), l.AddVeth(t.Context(), "eno1", "fabric"),
 	); err != nil {

@@ -13,26 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
-
-// startLab starts a private host for one test.
-func startLab(t *testing.T, opts lab.Options) *lab.Lab {
-	t.Helper()
-	l, err := lab.Start(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
-}
 
 func open(t *testing.T, uri string) *virtapi.Conn {
 	t.Helper()

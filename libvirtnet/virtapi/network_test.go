@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -24,7 +25,7 @@ var on = virtapi.EnsureOptions{Autostart: true, Start: true}
 // TestNetworks takes networks through their life in a real libvirtd.
 func TestNetworks(t *testing.T) {
 	lab.Need(t, lab.Libvirt, lab.OVS)
-	l := startLab(t, lab.Options{Libvirt: true, OVS: true})
+	l := labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
 	if err := errors.Join(
 		l.AddLinuxBridge(t.Context(), "br0"), l.AddOVSBridge(t.Context(), "ovs0"), l.AddVeth(t.Context(), "eno1", "fabric"),
 	); err != nil {

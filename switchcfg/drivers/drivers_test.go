@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -21,15 +22,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 func start(t *testing.T, withOVS bool) {
 	t.Helper()
 	lab.Need(t, lab.OVS)
-	l, err := lab.Start(t.Context(), lab.Options{OVS: withOVS})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	l := labtest.Start(t, lab.Options{OVS: withOVS})
 	if err := l.AddLinuxBridge(t.Context(), "br0"); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/internal/vm"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
@@ -71,15 +72,7 @@ var br0 = vnet.Switch{Name: "br0", Driver: vnet.DriverLinux}
 func start(t *testing.T) *lab.Lab {
 	t.Helper()
 	lab.Need(t)
-	l, err := lab.Start(t.Context(), lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	l := labtest.Start(t, lab.Options{})
 	for _, name := range []string{"br0", "br1"} {
 		if err := l.AddLinuxBridge(t.Context(), name); err != nil {
 			t.Fatal(err)

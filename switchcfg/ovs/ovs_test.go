@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
 	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
@@ -60,15 +61,7 @@ var ovs0 = vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS}
 func start(t *testing.T) *lab.Lab {
 	t.Helper()
 	lab.Need(t, lab.OVS)
-	l, err := lab.Start(t.Context(), lab.Options{OVS: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	l := labtest.Start(t, lab.Options{OVS: true})
 	for _, name := range []string{"ovs0", "ovs1"} {
 		if err := l.AddOVSBridge(t.Context(), name); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 )
 
@@ -87,15 +88,7 @@ func TestLinksByName(t *testing.T) {
 // of it, and that a later message of the datagram is carried out all the same.
 func TestKernelsWords(t *testing.T) {
 	lab.Need(t)
-	l, err := lab.Start(t.Context(), lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+	l := labtest.Start(t, lab.Options{})
 	if err := l.AddLinuxBridge(t.Context(), "br0"); err != nil {
 		t.Fatal(err)
 	}
