@@ -118,10 +118,11 @@ func (s *story) breakTwo(ctx context.Context, l *lab.Lab, _ *config.Spec) error 
 }
 
 func (s *story) mend(ctx context.Context, _ *lab.Lab, _ *config.Spec) error {
-	s.say("7. Repairing them")
+	s.say("7. Repairing them", "Setting a link makes libvirt take the port off its bridge and put it back, which loses db1's BPDU guard:",
+		"repair finds that as well.")
 	return s.all(
-		s.run(ctx, codeOK, "virt-vnet", "repair"),
 		s.run(ctx, codeOK, "virsh", "domif-setlink", "db1", s.lan, "up"),
+		s.run(ctx, codeOK, "virt-vnet", "repair"),
 		s.run(ctx, codeOK, "virt-vnet", "verify"),
 	)
 }
