@@ -288,9 +288,9 @@ func TestProcessKilledBetweenNICs(t *testing.T) {
 	}
 }
 
-// killBetween runs the hook while ovs-vswitchd does not answer, and kills it
-// when it has wired tap0.
-func killBetween(t *testing.T, h realHost, guest string) {
+// startWithoutVswitchd runs the hook while ovs-vswitchd does not answer, and
+// returns when tap0 is wired and the hook waits for tap1.
+func startWithoutVswitchd(t *testing.T, h realHost, guest string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	if err := h.Vswitchd().Pause(); err != nil {
 		t.Fatal(err)
@@ -305,6 +305,13 @@ func killBetween(t *testing.T, h realHost, guest string) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+	return cmd, stderr
+}
+
+// killBetween kills the hook when it has wired tap0 and not yet tap1.
+func killBetween(t *testing.T, h realHost, guest string) {
+	t.Helper()
+	cmd, _ := startWithoutVswitchd(t, h, guest)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -314,6 +321,50 @@ func killBetween(t *testing.T, h realHost, guest string) {
 	if err := h.Vswitchd().Resume(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// OVSDB dies while the hook waits for its transaction to be in force: the start
+// is refused at once and the other switch put back. What OVSDB has taken cannot
+// be undone while it is gone, so the record stays, and the next operation that
+// finds OVSDB again releases the port.
+func TestProcessOVSDBDiesInTheMiddle(t *testing.T) {
+	lab.Need(t, lab.OVS)
+	h := newRealHost(t, lab.Options{OVS: true})
+	h.plug(t, "tap0", "br0")
+	h.plug(t, "tap1", "ovs0")
+	before := h.br0(t)["tap0"]
+	guest := xmlOf("g1", uuid1, "tap0 lan br0", "tap1 red ovs0")
+
+	cmd, stderr := startWithoutVswitchd(t, h, guest)
+	if err := h.OVSDB().Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("the hook ended with %v, want exit code 1", err)
+	}
+	if took := time.Since(killed); took > 3*time.Second {
+		t.Errorf("it took %v to notice", took)
+	}
+	if text := stderr.String(); !strings.HasPrefix(text, "virt-vnet: refused to start guest g1: network red: switch ovs0: ") ||
+		strings.Count(text, "\n") != 1 {
+		t.Errorf("stderr %q, want one line that names the switch", text)
+	}
+	if now := h.br0(t)["tap0"]; now != before {
+		t.Errorf("br0 tap0: %+v, want it as before: %+v", now, before)
+	}
+	if err := errors.Join(h.Vswitchd().Resume(), h.StartOVS(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	mustHook(t, "stopped", guest)
+	if now := h.ovs0(t)["tap1"]; !now.Owner.IsZero() {
+		t.Errorf("tap1: %+v, want it released", now)
+	}
+	if _, err := h.Guest(uuid1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("record: %v, want none", err)
+	}
+	mustHook(t, "start", guest)
+	mustHook(t, "stopped", guest)
 }
 
 // Twenty-four guests start at once, every hook twice: each port is wired for
