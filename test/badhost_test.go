@@ -152,11 +152,50 @@ func TestDefineByFlags(t *testing.T) {
 		t.Errorf("br0 was recognised as %+v", sw)
 	}
 	h.must(0, "plan", "--detailed-exitcode")
+	otherFilesStay(t, h)
 	for _, name := range []string{"red", "blue", "lan"} {
 		h.must(0, "undefine", "network", name)
 	}
 	nothingApplied(t, h)
 	if _, stderr, code := h.run("undefine", "network", "red"); code != 1 || !strings.Contains(stderr, "no such network") {
 		t.Errorf("a second time: exit code %d, %s", code, stderr)
+	}
+}
+
+// otherFilesStay checks that define and undefine never take along what else a
+// user keeps in a file of the network's name, nor the files of this machine when
+// libvirt is another's.
+func otherFilesStay(t *testing.T, h *host) {
+	t.Helper()
+	shared := filepath.Join(config.Dir, "green.yaml")
+	const text = "# by hand\nnetworks:\n  green: {mode: isolated}\n  grey: {mode: isolated}\n"
+	if err := os.WriteFile(shared, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"green", "grey"} {
+		if _, stderr, code := h.run("define", "network", name, "--switch", "br0"); code != 2 || !strings.Contains(stderr, "green.yaml") {
+			t.Errorf("define of what %s declares: exit code %d, %s", shared, code, stderr)
+		}
+	}
+	h.must(0, "apply")
+	h.must(0, "undefine", "network", "green")
+	h.must(0, "undefine", "network", "grey")
+	if now, err := os.ReadFile(shared); err != nil || string(now) != text {
+		t.Errorf("%s is now %q, %v", shared, now, err)
+	}
+	if err := os.WriteFile(shared, []byte("guests: {g: {}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := h.run("define", "network", "green", "--mode", "isolated"); code != 2 || !strings.Contains(stderr, "holds something else") {
+		t.Errorf("define over another file: exit code %d, %s", code, stderr)
+	}
+	if err := os.Remove(shared); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, code := h.run("-c", "test:///default", "undefine", "network", "red"); code != 1 {
+		t.Errorf("red of another machine: exit code %d, want 1", code)
+	}
+	if _, err := os.Stat(filepath.Join(config.Dir, "red.yaml")); err != nil {
+		t.Error(err)
 	}
 }

@@ -109,7 +109,7 @@ func networksToDefine(c *cli.Context) (*config.Spec, []vnet.Network, error) {
 	if err != nil {
 		return nil, nil, usage(err)
 	}
-	if at, declared := spec.Where("networks", name); declared && at.File != networkFile(c, name) {
+	if at, declared := spec.Where("networks", name); declared && !ownFile(c, spec, name) {
 		return nil, nil, usagef("network %s is declared in %s: change it there, then run virt-vnet apply", name, at)
 	}
 	next, err := withNetwork(c, spec, n)
@@ -275,17 +275,49 @@ func defineNetworks(c *cli.Context, std stdio, spec *config.Spec, networks []vne
 		return err
 	}
 	defer s.conn.Close() //nolint:errcheck // the work is done or has failed already
-	if err := s.apply(c.Context, networks, std); err != nil {
-		return err
+	keep := !c.IsSet("file") && s.local
+	if keep {
+		if err := checkFiles(c, networks[0]); err != nil {
+			return err
+		}
 	}
-	if c.IsSet("file") || !s.local {
-		return nil
+	if err := s.apply(c.Context, networks, std); err != nil || !keep {
+		return err
 	}
 	return keepNetwork(c, spec, networks[0])
 }
 
+// ownFile reports whether a network is declared in the file that define keeps it
+// in, and nothing else is.
+func ownFile(c *cli.Context, spec *config.Spec, name string) bool {
+	at, declared := spec.Where("networks", name)
+	return declared && at.File == networkFile(c, name) && spec.Alone("networks", name)
+}
+
+// checkFiles refuses to write over a file that holds something else.
+func checkFiles(c *cli.Context, n vnet.Network) error {
+	on, err := loadSpec(c)
+	if err != nil {
+		return err
+	}
+	files := map[string]bool{networkFile(c, n.Name): ownFile(c, on, n.Name)}
+	if _, declared := on.Where("switches", n.Switch); n.Switch != "" && !declared {
+		files[switchFile(c, n.Switch)] = false
+	}
+	for file, ours := range files {
+		if _, err := os.Lstat(file); err == nil && !ours {
+			return usagef("%s exists and holds something else: move it away, or declare network %s in it and run virt-vnet apply", file, n.Name)
+		}
+	}
+	return nil
+}
+
 func networkFile(c *cli.Context, name string) string {
 	return filepath.Join(c.String("config"), name+".yaml")
+}
+
+func switchFile(c *cli.Context, name string) string {
+	return filepath.Join(c.String("config"), "switch-"+name+".yaml")
 }
 
 // keepNetwork writes the network's own file in the config directory, and one
@@ -297,19 +329,10 @@ func keepNetwork(c *cli.Context, spec *config.Spec, n vnet.Network) error {
 	}
 	if sw, ok := spec.Topology.Switch(n.Switch); ok {
 		if _, declared := on.Where("switches", sw.Name); !declared {
-			file := filepath.Join(c.String("config"), "switch-"+sw.Name+".yaml")
-			if err := config.Write(file, vnet.Topology{Switches: []vnet.Switch{sw}}); err != nil {
+			if err := config.Write(switchFile(c, sw.Name), vnet.Topology{Switches: []vnet.Switch{sw}}); err != nil {
 				return err
 			}
 		}
 	}
 	return config.Write(networkFile(c, n.Name), vnet.Topology{Networks: []vnet.Network{n}})
-}
-
-// removeFile deletes a file of the config directory. One that is gone is fine.
-func removeFile(name string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,29 +39,33 @@ func undefineNetworkCommand(std stdio) *cli.Command {
 }
 
 // undefineNetwork goes the way of apply backwards: libvirt, which may refuse,
-// then the record, then the file.
+// then the record, then the file. Record and file are this machine's.
 func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, name string) error {
 	err := s.conn.RemoveNetwork(c.Context, name)
-	if errors.Is(err, virtapi.ErrNoNetwork) {
+	if errors.Is(err, virtapi.ErrNoNetwork) && s.local {
 		// Only the record may be left, of a network that virsh removed.
-		if _, noRecord := s.store.Network(name); noRecord != nil {
-			return err
+		if _, noRecord := s.store.Network(name); noRecord == nil {
+			err = nil
 		}
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
-	if s.local {
-		if err := s.store.RemoveNetwork(name); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(std.out, "network %s: removed\n", name)
-	own := networkFile(c, name)
-	if at, declared := spec.Where("networks", name); declared && at.File != own {
-		fmt.Fprintf(std.err, "network %s is still declared in %s: remove it there, or the next apply defines it again\n", name, at)
+	if !s.local {
+		fmt.Fprintf(std.out, "network %s: removed\n", name)
 		return nil
 	}
-	return removeFile(own)
+	if err := s.store.RemoveNetwork(name); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "network %s: removed\n", name)
+	if ownFile(c, spec, name) {
+		return os.Remove(networkFile(c, name))
+	}
+	if at, declared := spec.Where("networks", name); declared {
+		fmt.Fprintf(std.err, "network %s is still declared in %s: remove it there, or the next apply defines it again\n", name, at)
+	}
+	return nil
 }
 
 func undefineInterfaceCommand(std stdio) *cli.Command {

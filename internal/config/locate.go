@@ -46,6 +46,17 @@ func (s *Spec) Where(kind, name string) (Position, bool) {
 	return Position{}, false
 }
 
+// Alone reports whether the file that declares an object declares nothing else,
+// so that the file can be replaced or removed with the object.
+func (s *Spec) Alone(kind, name string) bool {
+	for _, f := range s.files {
+		if _, depth := f.line(kind + "." + name); depth == 2 {
+			return len(f.raw.Switches)+len(f.raw.Networks)+len(f.raw.Guests) == 1
+		}
+	}
+	return false
+}
+
 // at returns an error at path.
 func (f file) at(path, text string) *Error {
 	line, _ := f.line(path)
