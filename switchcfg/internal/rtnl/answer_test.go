@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/nlconn"
 )
 
 // message encodes one message of the kernel.
@@ -59,9 +61,9 @@ func TestAnswer(t *testing.T) {
 		var a Answer
 		last := false
 		for rest := c.datagram; len(rest) > 0; {
-			var r response
+			var r nlconn.Message
 			var err error
-			if r, rest, err = next(rest); err != nil {
+			if r, rest, err = nlconn.Next(rest); err != nil {
 				a.Err, last = err, true
 				break
 			}
@@ -82,9 +84,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, rest []byte) {
 		var a Answer
 		for len(rest) > 0 {
-			var r response
+			var r nlconn.Message
 			var err error
-			if r, rest, err = next(rest); err != nil {
+			if r, rest, err = nlconn.Next(rest); err != nil {
 				return
 			}
 			a.add(r, 0)

@@ -12,41 +12,36 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/nlconn"
 )
 
-// dumpTries bounds how often a dump is repeated that the kernel reports as torn,
-// because links came or went meanwhile.
+// dumpTries bounds how often a dump is repeated of which the kernel says that it
+// is not whole: links came or went meanwhile, or there was no room for it all.
 const dumpTries = 8
 
 // Conn is one rtnetlink(7) socket. It belongs to one goroutine at a time.
 //
 // The kernel answers in microseconds, so a context is looked at before each
-// request, and its deadline bounds the wait for the answer. The socket blocks:
-// Go's poller would wake another thread for every answer, which takes longer
-// than the kernel's work.
+// request, and its deadline bounds the wait for the answer.
 type Conn struct {
-	fd  int
-	seq uint32 // of the latest message
-	buf []byte
+	socket *nlconn.Socket
+	seq    uint32 // of the latest message
 }
 
 // Dial opens a socket in the network namespace of the calling thread.
 func Dial() (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	socket, err := nlconn.Dial(unix.NETLINK_ROUTE, nl.RECEIVE_BUFFER_SIZE)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
-	}
 	// The kernel's own words, such as "can't enslave a device to itself", say
 	// more than an errno. Kernels before 4.12 have none.
-	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
-	return &Conn{fd: fd, buf: make([]byte, nl.RECEIVE_BUFFER_SIZE)}, nil
+	_ = unix.SetsockoptInt(socket.FD, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	return &Conn{socket: socket}, nil
 }
 
 // Close closes the socket.
-func (c *Conn) Close() { _ = unix.Close(c.fd) }
+func (c *Conn) Close() { _ = c.socket.Close() }
 
 // Message is a request under construction.
 type Message struct{ *nl.NetlinkRequest }
@@ -80,13 +75,16 @@ func (c *Conn) Send(ctx context.Context, m Message, reply uint16) ([][]byte, err
 
 // Dump sends what build makes and returns all answers or an error, never a part.
 func (c *Conn) Dump(ctx context.Context, build func() Message, reply uint16) ([][]byte, error) {
+	var torn error
 	for range dumpTries {
 		answers, err := c.Send(ctx, build(), reply)
-		if !errors.Is(err, errTorn) {
+		if !errors.Is(err, errTorn) && !errors.Is(err, unix.ENOBUFS) {
 			return answers, err
 		}
+		torn = err
+		c.socket.Drain()
 	}
-	return nil, fmt.Errorf("%w: the host's links keep changing", switchcfg.ErrUnreachable)
+	return nil, fmt.Errorf("%w: the host's links keep changing: %w", switchcfg.ErrUnreachable, torn)
 }
 
 // IsGone reports whether err means that there is no such device.
@@ -104,7 +102,7 @@ func Translate(err error) error {
 		return switchcfg.ErrNoPort
 	case IsUnsupported(err):
 		return fmt.Errorf("%w: %w", switchcfg.ErrUnsupported, err)
-	case errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS):
 		return fmt.Errorf("%w: the kernel is busy", switchcfg.ErrUnreachable)
 	}
 	return err

@@ -6,12 +6,13 @@ package rtnl
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/nlconn"
 )
 
 // filterSkipStats (RTEXT_FILTER_SKIP_STATS) leaves out counters, which are half
@@ -19,7 +20,7 @@ import (
 const filterSkipStats = 1 << 3
 
 // ErrMalformed means that a message is not what the kernel's headers describe.
-var ErrMalformed = errors.New("malformed rtnetlink message")
+var ErrMalformed = nlconn.ErrMalformed
 
 // Link is what a message says about a network device of any kind.
 type Link struct {
@@ -28,8 +29,10 @@ type Link struct {
 	// or zero.
 	Master int
 	MTU    int
-	Name   string
-	Alias  string
+	// QueueLength is how many frames wait at most to be sent (IFLA_TXQLEN).
+	QueueLength int
+	Name        string
+	Alias       string
 	// Info is IFLA_LINKINFO: what kind of link it is, and what its master says
 	// about it.
 	Info []byte
@@ -130,6 +133,8 @@ func ParseLink(msg []byte) (Link, error) {
 			l.Alias = Text(value)
 		case unix.IFLA_MTU:
 			l.MTU = int(Number(value))
+		case unix.IFLA_TXQLEN:
+			l.QueueLength = int(Number(value))
 		case unix.IFLA_MASTER:
 			l.Master = int(Number(value))
 		case unix.IFLA_LINKINFO:
