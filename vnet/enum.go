@@ -168,6 +168,37 @@ func (p *FailurePolicy) UnmarshalText(text []byte) error {
 // FailurePolicies returns the words [FailurePolicy] reads.
 func FailurePolicies() []string { return slices.Clone(failureNames) }
 
+// Profile is what kind of machine a guest is to its network. The zero Profile is
+// an ordinary guest.
+type Profile int
+
+// The profiles.
+const (
+	// ProfileGuest is a machine that speaks for itself only.
+	ProfileGuest Profile = iota
+	// ProfileAppliance is a router or a firewall: it forwards what others sent,
+	// with their addresses, and may serve DHCP and advertise routes.
+	ProfileAppliance
+)
+
+var profileNames = names{"guest", "appliance"}
+
+// String returns the word the spec uses.
+func (p Profile) String() string { return profileNames.name(int(p)) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p Profile) MarshalText() ([]byte, error) { return profileNames.marshal(int(p)) }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *Profile) UnmarshalText(text []byte) error {
+	n, err := profileNames.parse("profile", text)
+	*p = Profile(n)
+	return err
+}
+
+// Profiles returns the words [Profile] reads.
+func Profiles() []string { return slices.Clone(profileNames) }
+
 // names maps the values of an enum, its indexes, to their words. An empty word
 // is no value.
 type names []string

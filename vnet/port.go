@@ -54,4 +54,10 @@ type Port struct {
 	Portgroup string   `json:"portgroup,omitempty"`
 	MTU       int      `json:"mtu,omitempty"`
 	Policy    Policy   `json:"policy,omitzero"`
+	// Own is what the spec says that this NIC's frames have as a source, besides
+	// MAC and what the policy allows all guests.
+	Own Allow `json:"own,omitzero"`
+	// LibvirtQoS means that the guest's own XML limits the NIC (<bandwidth>),
+	// which libvirt carries out: the policy's QoS does not count then.
+	LibvirtQoS bool `json:"libvirtQoS,omitempty"`
 }

@@ -6,7 +6,9 @@ package vnet
 import (
 	"cmp"
 	"net/netip"
+	"reflect"
 	"slices"
+	"time"
 )
 
 // Topology is everything a spec declares, each list sorted by name.
@@ -17,15 +19,46 @@ type Topology struct {
 }
 
 // Switch is something with ports that virt-vnet manages. It exists already:
-// virt-vnet wires ports, it does not build bridges.
+// virt-vnet wires ports, and may set a bridge up, but does not build bridges.
 type Switch struct {
 	// Name is the bridge's name on the host.
 	Name   string `json:"name"`
 	Driver Driver `json:"driver"`
-	// Uplink is the host device on this switch that leads to the fabric.
-	// Empty means none: guests reach each other only.
+	// Uplink is the host device on this switch that leads to the fabric: a port
+	// of it, or a member of the bond that is. Empty means none: guests reach
+	// each other only, or virt-vnet has nothing to do with how they reach more.
 	Uplink string `json:"uplink,omitempty"`
+	// Bridge is what a Linux bridge itself is to be like.
+	Bridge Bridge `json:"bridge,omitzero"`
 }
+
+// Bridge is the settings of a Linux bridge itself (ip-link(8), bridge type).
+// The zero Bridge is somebody else's: it is used, and never reconfigured.
+type Bridge struct {
+	// Owned means that virt-vnet looks after these settings, and after the
+	// VLANs of the uplink.
+	Owned bool `json:"owned,omitempty"`
+	// VLANFiltering makes the bridge tell VLANs apart (IEEE 802.1Q).
+	VLANFiltering Toggle `json:"vlanFiltering,omitempty"`
+	// DefaultPVID is the VLAN that new ports get, zero for none. Ports that
+	// are there already, and the host itself, keep theirs.
+	DefaultPVID Optional[VLANID] `json:"defaultPVID,omitzero"`
+	// STP is spanning tree (IEEE 802.1D); Priority the bridge's in it, and
+	// ForwardDelay how long a port listens, and then learns, before it
+	// forwards, in whole seconds; zero leaves it.
+	STP          Toggle        `json:"stp,omitempty"`
+	Priority     Optional[int] `json:"priority,omitzero"`
+	ForwardDelay time.Duration `json:"forwardDelay,omitempty"`
+}
+
+// Optional is a value that can also be left as it is. The zero Optional leaves.
+type Optional[T comparable] struct {
+	Given bool `json:"given,omitempty"`
+	Value T    `json:"value"`
+}
+
+// Given is an [Optional] that does not leave.
+func Given[T comparable](value T) Optional[T] { return Optional[T]{true, value} }
 
 // Policy is what a port may do. A portgroup's Policy replaces that of its
 // network as a whole.
@@ -34,13 +67,98 @@ type Policy struct {
 	// Isolated keeps the port from all other isolated ports of the switch; it
 	// still reaches ports that are not, such as the uplink.
 	Isolated bool `json:"isolated,omitempty"`
-	// Learning and Flood are the Linux bridge port flags of the same name
-	// (bridge-link(8)); [ToggleLeave] keeps what the switch has.
-	Learning Toggle `json:"learning,omitempty"`
-	Flood    Toggle `json:"flood,omitempty"`
+	// Learning and the floods are the Linux bridge port flags of that meaning
+	// (bridge(8), bridge link set); [ToggleLeave] keeps what the switch has.
+	Learning       Toggle `json:"learning,omitempty"`
+	Flood          Toggle `json:"flood,omitempty"`
+	MulticastFlood Toggle `json:"multicastFlood,omitempty"`
+	BroadcastFlood Toggle `json:"broadcastFlood,omitempty"`
+	// FastLeave stops a multicast group at once when the guest leaves it.
+	FastLeave Toggle `json:"fastLeave,omitempty"`
+	// NeighSuppress makes the bridge answer ARP and ND in the place of others.
+	NeighSuppress Toggle `json:"neighSuppress,omitempty"`
 	// BPDUGuard takes the port down when the guest sends spanning tree frames.
 	// [ToggleLeave] means on, on switches that can.
 	BPDUGuard Toggle `json:"bpduGuard,omitempty"`
+	// RootBlock keeps the guest from becoming the root of the spanning tree.
+	RootBlock Toggle `json:"rootBlock,omitempty"`
+
+	Profile Profile `json:"profile,omitempty"`
+	// AntiSpoof drops what the guest sends with a source that is not its own:
+	// its MAC address, and its IP addresses where the spec has them.
+	AntiSpoof bool `json:"antiSpoof,omitempty"`
+	// DHCPGuard drops what only a DHCP server sends, RAGuard what only a router
+	// does (RFC 6105). [ToggleLeave] means as AntiSpoof.
+	DHCPGuard Toggle `json:"dhcpGuard,omitempty"`
+	RAGuard   Toggle `json:"raGuard,omitempty"`
+	// Allow is what every guest may use as a source besides its own.
+	Allow Allow `json:"allow,omitzero"`
+	QoS   QoS   `json:"qos,omitzero"`
+}
+
+// Guards are what keeps a guest from pretending.
+func (p Policy) Guards() (antiSpoof, dhcp, ra bool) {
+	on := func(t Toggle) bool { return t == ToggleOn || t == ToggleLeave && p.AntiSpoof }
+	return p.AntiSpoof, on(p.DHCPGuard), on(p.RAGuard)
+}
+
+// IsPlain reports whether p asks for nothing that a switch without any settings
+// would not do.
+func (p Policy) IsPlain() bool { return reflect.DeepEqual(p, Policy{Profile: p.Profile}) }
+
+// Allow is source addresses that a guest may use in addition to its own, such
+// as those that VRRP moves between two guests (RFC 9568, section 7.3).
+type Allow struct {
+	MACs      []MAC        `json:"macs,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+}
+
+// IsZero reports whether nothing more is allowed.
+func (a Allow) IsZero() bool { return len(a.MACs) == 0 && len(a.Addresses) == 0 }
+
+// QoS limits what a port carries. The directions are the guest's, as those of
+// libvirt's <bandwidth> are.
+type QoS struct {
+	// Inbound is towards the guest: what is too fast waits in a queue.
+	Inbound Rate `json:"inbound,omitzero"`
+	// Outbound is from the guest: what is too fast is dropped.
+	Outbound Rate `json:"outbound,omitzero"`
+	// Priority is given to the frames of the guest on their way through the
+	// host, 1 to 7 as in IEEE 802.1Q; queues of the uplink go by it. Zero
+	// leaves it.
+	Priority int `json:"priority,omitempty"`
+}
+
+// Rate is one direction's limit. The zero Rate is none.
+type Rate struct {
+	Bits BitRate `json:"bits,omitempty"`
+	// Burst is how much may pass at once. Zero means what goes well with the
+	// rate: see [QoS.Exact].
+	Burst ByteSize `json:"burst,omitempty"`
+}
+
+// minBurst is the largest frame that a guest hands over at once, with
+// segmentation left to the host.
+const minBurst ByteSize = 64 << 10
+
+// Exact is the limits as they can be in force, with their bursts: rates are
+// whole bytes, bursts whole KiB. Where none was chosen it is, towards the guest,
+// a tenth of a second's worth; from the guest, where what is too fast is lost,
+// half a second's, with less of which TCP does not come near its rate.
+func (q QoS) Exact() QoS {
+	q.Inbound, q.Outbound = q.Inbound.exact(10), q.Outbound.exact(2)
+	return q
+}
+
+// exact is the limit with a burst of that part of a second unless it has one.
+func (r Rate) exact(part BitRate) Rate {
+	if r.Bits == 0 {
+		return Rate{}
+	}
+	if r.Burst == 0 {
+		r.Burst = min(max(ByteSize(r.Bits/8/part), minBurst), maxBurst)
+	}
+	return Rate{Bits: r.Bits &^ 7, Burst: (r.Burst + 1023) &^ 1023}
 }
 
 // Network is what a guest NIC plugs into. Each is one libvirt network.
@@ -86,12 +204,38 @@ type NIC struct {
 	MAC MAC `json:"mac,omitzero"`
 	// Address is the IP address the guest is expected to answer at.
 	Address netip.Addr `json:"address,omitzero"`
-	Model   Model      `json:"model,omitempty"`
+	// Allow is what this guest may use as a source, beyond MAC and Address.
+	Allow Allow `json:"allow,omitzero"`
+	Model Model `json:"model,omitempty"`
 	// Queues is the number of queue pairs of a virtio NIC; RXRing and TXRing
 	// its ring sizes in descriptors. Zero leaves them to QEMU.
 	Queues int `json:"queues,omitempty"`
 	RXRing int `json:"rxRing,omitempty"`
 	TXRing int `json:"txRing,omitempty"`
+}
+
+// Sources is what the guest may use as a source by the spec, besides its MAC
+// address.
+func (n NIC) Sources() Allow {
+	own := n.Allow
+	if n.Address.IsValid() {
+		own.Addresses = append(slices.Clone(own.Addresses), n.Address)
+	}
+	return own
+}
+
+// TakeNIC finds the spec's word on the NIC of that MAC in that network: the one
+// of its MAC, or else the first in its network that names none. It returns the
+// others too, since each is the word on one NIC only.
+func TakeNIC(nics []NIC, mac MAC, network string) (found NIC, rest []NIC, ok bool) {
+	i := slices.IndexFunc(nics, func(n NIC) bool { return n.MAC == mac && !mac.IsZero() })
+	if i < 0 {
+		i = slices.IndexFunc(nics, func(n NIC) bool { return n.MAC.IsZero() && n.Network == network })
+	}
+	if i < 0 {
+		return NIC{}, nics, false
+	}
+	return nics[i], slices.Concat(nics[:i], nics[i+1:]), true
 }
 
 // Sort puts every list in the order of its names.
@@ -136,6 +280,21 @@ func (n Network) PolicyFor(portgroup string) (Policy, bool) {
 		}
 	}
 	return group.Policy, ok
+}
+
+// Policies are those that a guest of n can have. The network's own is not among
+// them when a default portgroup stands in for it.
+func (n Network) Policies() []Policy {
+	var list []Policy
+	own := true
+	for _, g := range n.Portgroups {
+		own = own && !g.Default
+		list = append(list, g.Policy)
+	}
+	if own {
+		list = append(list, n.Policy)
+	}
+	return list
 }
 
 func find[T any](list []T, match func(T) bool) (T, bool) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Problem codes of a spec.
@@ -28,6 +29,8 @@ const (
 	maxQueues     = 256 // QEMU's limit of queue pairs
 	minRing       = 256 // QEMU's limits of virtio ring sizes
 	maxRing       = 1024
+	// maxBurst is what the kernel's token buckets hold at any rate.
+	maxBurst ByteSize = 256 << 20
 )
 
 // Validate returns everything that is wrong with the topology, in the order of
@@ -90,6 +93,39 @@ func (v *validator) switches() {
 		}
 		if s.Uplink != "" {
 			o.device("uplink", s.Uplink)
+		}
+		if s.Bridge.Owned {
+			o.ownBridge(s, v.topology)
+		}
+	}
+}
+
+// ownBridge checks the settings of a bridge, with the limits of the kernel
+// (br_stp_if.c, br_netlink.c).
+func (o object) ownBridge(s Switch, t *Topology) {
+	if s.Driver == DriverOVS {
+		o.conflict("bridge", "bridge settings with driver: ovs", "driver: linux, or no bridge")
+	}
+	b := s.Bridge
+	if b.DefaultPVID.Value > MaxVLANID {
+		o.value("bridge.default_pvid", fmt.Sprintf("VLAN %d", b.DefaultPVID.Value), "0 for none, or 1 to 4094")
+	}
+	if p := b.Priority.Value; p < 0 || p > 65535 {
+		o.value("bridge.stp_priority", fmt.Sprint(p), "0 to 65535")
+	}
+	if d := b.ForwardDelay; d != 0 && (d < 2*time.Second || d > 30*time.Second) {
+		o.value("bridge.stp_forward_delay", fmt.Sprintf("%g seconds", d.Seconds()), "2 to 30 seconds")
+	}
+	tagged := func(p Policy) bool { return !p.VLAN.IsZero() }
+	untagged := func(p Policy) bool { return p.VLAN.IsZero() }
+	for _, n := range t.Networks {
+		switch {
+		case n.Switch != s.Name:
+		case b.VLANFiltering == ToggleOff && slices.ContainsFunc(n.Policies(), tagged):
+			o.conflict("bridge.vlan_filtering", "vlan_filtering: false, and network "+n.Name+" has a VLAN", "vlan_filtering: true")
+		case b.VLANFiltering == ToggleOn && b.DefaultPVID == Given[VLANID](0) && slices.ContainsFunc(n.Policies(), untagged):
+			o.conflict("bridge.default_pvid", "default_pvid: 0, and guests of network "+n.Name+" have no VLAN, so they would reach nobody",
+				"a vlan for that network, or the default_pvid of such guests")
 		}
 	}
 }
@@ -166,6 +202,15 @@ func (o object) macvtap(n Network) {
 	if n.Policy.Isolated {
 		o.conflict("isolated", "isolated: true in a macvtap network", "macvtap: private")
 	}
+	antiSpoof, dhcp, ra := n.Policy.Guards()
+	for _, s := range []struct {
+		field string
+		given bool
+	}{{"anti_spoof", antiSpoof}, {"dhcp_guard", dhcp && !antiSpoof}, {"ra_guard", ra && !antiSpoof}, {"qos", n.Policy.QoS != QoS{}}} {
+		if s.given {
+			o.conflict(s.field, s.field+" in a macvtap network", "mode: bridge: a macvtap has no port that could do it")
+		}
+	}
 }
 
 func (o object) mtu(mtu int) {
@@ -193,6 +238,57 @@ func (o object) policy(p Policy) {
 	}
 	if s.Native != 0 && len(s.Trunk) == 0 {
 		o.conflict("native", "native without trunk", "trunk: the tagged VLANs, or vlan for an access port")
+	}
+	o.guards(p)
+	o.qos(p.QoS)
+}
+
+// guards checks that what is asked of a guest's honesty is no contradiction.
+func (o object) guards(p Policy) {
+	if p.Profile == ProfileAppliance {
+		for _, g := range []struct {
+			field string
+			on    bool
+		}{{"anti_spoof", p.AntiSpoof}, {"dhcp_guard", p.DHCPGuard == ToggleOn}, {"ra_guard", p.RAGuard == ToggleOn}} {
+			if g.on {
+				o.conflict(g.field, g.field+": true with profile: appliance", "profile: guest, or no "+g.field)
+			}
+		}
+	}
+	o.allow(p.Allow, p.AntiSpoof || p.Profile == ProfileAppliance)
+}
+
+// allow checks source addresses; checked says that any are.
+func (o object) allow(a Allow, checked bool) {
+	if !a.IsZero() && !checked {
+		o.conflict("allow", "allow without anti_spoof: every source is allowed", "anti_spoof: true in the network or portgroup")
+	}
+	for _, mac := range a.MACs {
+		if mac.IsGroup() || mac.IsZero() {
+			o.value("allow", mac.HardwareAddr().String(), "a unicast MAC address")
+		}
+	}
+	for _, addr := range a.Addresses {
+		if addr.IsMulticast() || addr.IsUnspecified() || addr.Zone() != "" {
+			o.value("allow", addr.String(), "the address of a machine")
+		}
+	}
+}
+
+func (o object) qos(q QoS) {
+	for _, d := range []struct {
+		name string
+		rate Rate
+	}{{"inbound", q.Inbound}, {"outbound", q.Outbound}} {
+		if d.rate.Burst != 0 && d.rate.Bits == 0 {
+			o.conflict("qos."+d.name+"_burst", "a burst without a rate", d.name+": the rate, such as 100mbit")
+		}
+		if d.rate.Burst > maxBurst {
+			o.value("qos."+d.name+"_burst", d.rate.Burst.String(), "at most "+maxBurst.String())
+		}
+	}
+	if q.Priority < 0 || q.Priority > 7 {
+		o.value("qos.priority", fmt.Sprint(q.Priority), "1 to 7")
 	}
 }
 

@@ -62,7 +62,10 @@ func (o object) nic(nic NIC, t *Topology) {
 
 // plug checks what a NIC asks of the network it is in.
 func (o object) plug(nic NIC, n Network) {
-	if _, ok := n.PolicyFor(nic.Portgroup); !ok {
+	policy, ok := n.PolicyFor(nic.Portgroup)
+	if ok {
+		o.allow(nic.Allow, policy.AntiSpoof || policy.Profile == ProfileAppliance)
+	} else {
 		known := make([]string, len(n.Portgroups))
 		for i, g := range n.Portgroups {
 			known[i] = g.Name

@@ -104,6 +104,22 @@ func TestValidateReportsAllAtOnce(t *testing.T) {
 	}
 }
 
+func TestTakeNIC(t *testing.T) {
+	mac := vnet.MAC{0x52, 0x54, 0, 0, 0, 1}
+	nics := []vnet.NIC{{Network: "red", Queues: 1}, {Network: "red", MAC: mac, Queues: 2}, {Network: "red", Queues: 3}}
+	for _, tt := range []struct {
+		mac     vnet.MAC
+		network string
+		want    int
+	}{{mac, "blue", 2}, {vnet.MAC{2}, "red", 1}, {vnet.MAC{4}, "red", 3}, {vnet.MAC{6}, "red", 0}} {
+		found, rest, ok := vnet.TakeNIC(nics, tt.mac, tt.network)
+		if found.Queues != tt.want || ok != (tt.want != 0) || ok && len(rest) != len(nics)-1 {
+			t.Errorf("%s in %s: got %+v, %t, %d are left; want the one of %d queues", tt.mac, tt.network, found, ok, len(rest), tt.want)
+		}
+		nics = rest
+	}
+}
+
 func TestPolicyFor(t *testing.T) {
 	n := site().Networks[0]
 	own, ok := n.PolicyFor("")

@@ -100,6 +100,28 @@ func (rs VLANRanges) Normal() VLANRanges {
 	return out
 }
 
+// Minus returns every VLAN of rs that is not in cuts, in normal form.
+func (rs VLANRanges) Minus(cuts VLANRanges) VLANRanges {
+	rest := rs.Normal()
+	for _, cut := range cuts {
+		var next VLANRanges
+		for _, r := range rest {
+			if r.Last < cut.First || r.First > cut.Last {
+				next = append(next, r)
+				continue
+			}
+			if r.First < cut.First {
+				next = append(next, VLANRange{First: r.First, Last: cut.First - 1})
+			}
+			if r.Last > cut.Last {
+				next = append(next, VLANRange{First: cut.Last + 1, Last: r.Last})
+			}
+		}
+		rest = next
+	}
+	return rest
+}
+
 // Contains reports whether id is in the set.
 func (rs VLANRanges) Contains(id VLANID) bool {
 	return slices.ContainsFunc(rs, func(r VLANRange) bool { return r.First <= id && id <= r.Last })
@@ -157,6 +179,38 @@ func (s VLANSet) PVID() VLANID {
 // Contains reports whether frames of VLAN id may pass the port.
 func (s VLANSet) Contains(id VLANID) bool {
 	return id != 0 && (id == s.PVID() || s.Trunk.Contains(id))
+}
+
+// All is every VLAN whose frames may pass the port, in normal form.
+func (s VLANSet) All() VLANRanges {
+	all := slices.Clone(s.Trunk)
+	if pvid := s.PVID(); pvid != 0 {
+		all = append(all, VLANRange{pvid, pvid})
+	}
+	return all.Normal()
+}
+
+// With is the membership that also carries more, with tags.
+func (s VLANSet) With(more VLANRanges) VLANSet {
+	more = more.Minus(s.All())
+	if len(more) == 0 {
+		return s
+	}
+	if s.Access != 0 {
+		s.Native, s.Access = s.Access, 0
+	}
+	s.Trunk = append(slices.Clone(s.Trunk), more...).Normal()
+	return s
+}
+
+// Without is the membership that does not carry less with a tag. The VLAN of
+// untagged frames stays.
+func (s VLANSet) Without(less VLANRanges) VLANSet {
+	s.Trunk = s.Trunk.Minus(less)
+	if len(s.Trunk) == 0 && !s.NativeTagged {
+		s.Access, s.Native = s.PVID(), 0
+	}
+	return s
 }
 
 // Equal reports whether both are the same membership. A native VLAN counts as

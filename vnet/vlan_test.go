@@ -100,6 +100,61 @@ func TestVLANSetEqual(t *testing.T) {
 	}
 }
 
+func TestVLANSetWithAndWithout(t *testing.T) {
+	ranges := func(text string) vnet.VLANRanges {
+		if text == "" {
+			return nil
+		}
+		rs, err := vnet.ParseVLANRanges(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rs
+	}
+	for _, tt := range []struct {
+		set           vnet.VLANSet
+		vlans         string
+		with, without string
+	}{
+		{vnet.VLANSet{}, "20", "trunk 20", "untagged"},
+		{vnet.VLANSet{Access: 1}, "20-29", "trunk 1,20-29 native 1", "access 1"},
+		{vnet.VLANSet{Access: 20}, "20", "access 20", "access 20"},
+		{vnet.VLANSet{Trunk: ranges("20-29"), Native: 1}, "25-35", "trunk 1,20-35 native 1", "trunk 1,20-24 native 1"},
+		{vnet.VLANSet{Trunk: ranges("20"), Native: 1}, "20", "trunk 1,20 native 1", "access 1"},
+		{vnet.VLANSet{Trunk: ranges("20"), Native: 1, NativeTagged: true}, "20", "trunk 1,20 native 1 tagged", "trunk 1 native 1 tagged"},
+		{vnet.VLANSet{Trunk: vnet.AllVLANs()}, "7", "trunk 1-4094", "trunk 1-6,8-4094"},
+		{vnet.VLANSet{Trunk: ranges("5")}, "", "trunk 5", "trunk 5"},
+	} {
+		before := tt.set.String()
+		if got := tt.set.With(ranges(tt.vlans)).String(); got != tt.with {
+			t.Errorf("%s with %s: got %s, want %s", tt.set, tt.vlans, got, tt.with)
+		}
+		if got := tt.set.Without(ranges(tt.vlans)).String(); got != tt.without {
+			t.Errorf("%s without %s: got %s, want %s", tt.set, tt.vlans, got, tt.without)
+		}
+		if tt.set.String() != before {
+			t.Errorf("%s became %s", before, tt.set)
+		}
+	}
+}
+
+func TestVLANRangesMinus(t *testing.T) {
+	for _, tt := range []struct {
+		from, cuts vnet.VLANRanges
+		want       string
+	}{
+		{nil, vnet.AllVLANs(), ""},
+		{vnet.AllVLANs(), vnet.AllVLANs(), ""},
+		{vnet.AllVLANs(), nil, "1-4094"},
+		{vnet.AllVLANs(), vnet.VLANRanges{{First: 1, Last: 1}, {First: 20, Last: 29}, {First: 4094, Last: 4094}}, "2-19,30-4093"},
+		{vnet.VLANRanges{{First: 20, Last: 29}, {First: 10, Last: 10}}, vnet.VLANRanges{{First: 25, Last: 40}}, "10,20-24"},
+	} {
+		if got := tt.from.Minus(tt.cuts).String(); got != tt.want {
+			t.Errorf("%s minus %s: got %q, want %q", tt.from, tt.cuts, got, tt.want)
+		}
+	}
+}
+
 func TestVLANRangesNormalKeepsReceiver(t *testing.T) {
 	given := vnet.VLANRanges{{First: 20, Last: 29}, {First: 10, Last: 19}}
 	normal := given.Normal()

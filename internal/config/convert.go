@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -40,7 +41,18 @@ func mergeInto[R, M any](out *[]M, files []file, what string, list func(file) ma
 }
 
 func toSwitch(name string, r rawSwitch) vnet.Switch {
-	return vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink}
+	s := vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink}
+	if b := r.Bridge; b != nil {
+		s.Bridge = vnet.Bridge{
+			Owned:         true,
+			VLANFiltering: toToggle(b.VLANFiltering),
+			DefaultPVID:   vnet.Optional[vnet.VLANID]{Given: b.DefaultPVID.given, Value: vnet.VLANID(b.DefaultPVID.value)},
+			STP:           toToggle(b.STP),
+			Priority:      vnet.Optional[int]{Given: b.STPPriority.given, Value: b.STPPriority.value},
+			ForwardDelay:  time.Duration(b.ForwardDelay.value) * time.Second,
+		}
+	}
+	return s
 }
 
 // toNetwork also fills in the mode that switch and device imply.
@@ -67,10 +79,25 @@ func toPolicy(r rawPolicy) vnet.Policy {
 		VLAN: vnet.VLANSet{
 			Access: r.VLAN.value, Trunk: r.Trunk.value, Native: r.Native.value, NativeTagged: r.NativeTagged.value,
 		},
-		Isolated:  r.Isolated.value,
-		Learning:  toToggle(r.Learning),
-		Flood:     toToggle(r.Flood),
-		BPDUGuard: toToggle(r.BPDUGuard),
+		Isolated:       r.Isolated.value,
+		Learning:       toToggle(r.Learning),
+		Flood:          toToggle(r.Flood),
+		MulticastFlood: toToggle(r.MulticastFlood),
+		BroadcastFlood: toToggle(r.BroadcastFlood),
+		FastLeave:      toToggle(r.FastLeave),
+		NeighSuppress:  toToggle(r.NeighSuppress),
+		BPDUGuard:      toToggle(r.BPDUGuard),
+		RootBlock:      toToggle(r.RootBlock),
+		Profile:        r.Profile.value,
+		AntiSpoof:      r.AntiSpoof.value,
+		DHCPGuard:      toToggle(r.DHCPGuard),
+		RAGuard:        toToggle(r.RAGuard),
+		Allow:          r.Allow.value,
+		QoS: vnet.QoS{
+			Inbound:  vnet.Rate{Bits: r.QoS.Inbound.value, Burst: r.QoS.InboundBurst.value},
+			Outbound: vnet.Rate{Bits: r.QoS.Outbound.value, Burst: r.QoS.OutboundBurst.value},
+			Priority: r.QoS.Priority.value,
+		},
 	}
 }
 
@@ -85,7 +112,7 @@ func toGuest(name string, r rawGuest) vnet.Guest {
 	g := vnet.Guest{Name: name}
 	for _, nic := range r.NICs {
 		g.NICs = append(g.NICs, vnet.NIC{
-			Network: nic.Network, Portgroup: nic.Portgroup, MAC: nic.MAC.value, Address: nic.Address.value,
+			Network: nic.Network, Portgroup: nic.Portgroup, MAC: nic.MAC.value, Address: nic.Address.value, Allow: nic.Allow.value,
 			Model: nic.Model.value, Queues: nic.Queues.value, RXRing: nic.RXRing.value, TXRing: nic.TXRing.value,
 		})
 	}

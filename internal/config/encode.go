@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
@@ -23,7 +24,7 @@ func Encode(t vnet.Topology) ([]byte, error) {
 		Guests:   map[string]rawGuest{},
 	}
 	for _, s := range t.Switches {
-		raw.Switches[s.Name] = rawSwitch{Driver: given(s.Driver), Uplink: s.Uplink}
+		raw.Switches[s.Name] = rawSwitch{Driver: given(s.Driver), Uplink: s.Uplink, Bridge: fromBridge(s.Bridge)}
 	}
 	for _, n := range t.Networks {
 		raw.Networks[n.Name] = fromNetwork(n)
@@ -59,6 +60,19 @@ func given[T comparable](v T) scalar[T] {
 	return scalarOf(v, v != zero)
 }
 
+func fromBridge(b vnet.Bridge) *rawBridge {
+	if !b.Owned {
+		return nil
+	}
+	return &rawBridge{
+		VLANFiltering: fromToggle(b.VLANFiltering),
+		DefaultPVID:   scalarOf(defaultPVID(b.DefaultPVID.Value), b.DefaultPVID.Given),
+		STP:           fromToggle(b.STP),
+		STPPriority:   scalarOf(b.Priority.Value, b.Priority.Given),
+		ForwardDelay:  given(int(b.ForwardDelay / time.Second)),
+	}
+}
+
 func fromNetwork(n vnet.Network) rawNetwork {
 	raw := rawNetwork{
 		Mode: given(n.Mode), Switch: n.Switch, Device: n.Device, Macvtap: given(n.Macvtap),
@@ -79,14 +93,29 @@ func fromNetwork(n vnet.Network) rawNetwork {
 
 func fromPolicy(p vnet.Policy) rawPolicy {
 	return rawPolicy{
-		VLAN:         given(p.VLAN.Access),
-		Trunk:        scalarOf(p.VLAN.Trunk, len(p.VLAN.Trunk) > 0),
-		Native:       given(p.VLAN.Native),
-		NativeTagged: given(p.VLAN.NativeTagged),
-		Isolated:     given(p.Isolated),
-		Learning:     fromToggle(p.Learning),
-		Flood:        fromToggle(p.Flood),
-		BPDUGuard:    fromToggle(p.BPDUGuard),
+		VLAN:           given(p.VLAN.Access),
+		Trunk:          scalarOf(p.VLAN.Trunk, len(p.VLAN.Trunk) > 0),
+		Native:         given(p.VLAN.Native),
+		NativeTagged:   given(p.VLAN.NativeTagged),
+		Isolated:       given(p.Isolated),
+		Learning:       fromToggle(p.Learning),
+		Flood:          fromToggle(p.Flood),
+		MulticastFlood: fromToggle(p.MulticastFlood),
+		BroadcastFlood: fromToggle(p.BroadcastFlood),
+		FastLeave:      fromToggle(p.FastLeave),
+		NeighSuppress:  fromToggle(p.NeighSuppress),
+		BPDUGuard:      fromToggle(p.BPDUGuard),
+		RootBlock:      fromToggle(p.RootBlock),
+		Profile:        given(p.Profile),
+		AntiSpoof:      given(p.AntiSpoof),
+		DHCPGuard:      fromToggle(p.DHCPGuard),
+		RAGuard:        fromToggle(p.RAGuard),
+		Allow:          scalarOf(p.Allow, !p.Allow.IsZero()),
+		QoS: rawQoS{
+			Inbound: given(p.QoS.Inbound.Bits), InboundBurst: given(p.QoS.Inbound.Burst),
+			Outbound: given(p.QoS.Outbound.Bits), OutboundBurst: given(p.QoS.Outbound.Burst),
+			Priority: given(p.QoS.Priority),
+		},
 	}
 }
 
@@ -98,7 +127,7 @@ func fromGuest(g vnet.Guest) rawGuest {
 	var raw rawGuest
 	for _, nic := range g.NICs {
 		raw.NICs = append(raw.NICs, rawNIC{
-			Network: nic.Network, Portgroup: nic.Portgroup, MAC: given(nic.MAC), Address: given(nic.Address),
+			Network: nic.Network, Portgroup: nic.Portgroup, MAC: given(nic.MAC), Address: given(nic.Address), Allow: scalarOf(nic.Allow, !nic.Allow.IsZero()),
 			Model: given(nic.Model), Queues: given(nic.Queues), RXRing: given(nic.RXRing), TXRing: given(nic.TXRing),
 		})
 	}

@@ -143,10 +143,21 @@ func parse(name string, data []byte) (file, error) {
 	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		return f, &Error{File: name, Text: "a second YAML document: want one for each file"}
 	}
+	f.ownBridges()
 	if f.raw.Version != 0 && f.raw.Version != 1 {
 		return f, f.at("version", fmt.Sprintf("version %d: this virt-vnet reads version 1", f.raw.Version))
 	}
 	return f, nil
+}
+
+// ownBridges takes a key without a value, "bridge:", for what it says.
+func (f file) ownBridges() {
+	for name, sw := range f.raw.Switches {
+		if _, depth := f.line("switches." + name + ".bridge"); sw.Bridge == nil && depth == 3 {
+			sw.Bridge = &rawBridge{}
+			f.raw.Switches[name] = sw
+		}
+	}
 }
 
 // What the YAML library says, in the forms that we say better.
@@ -224,7 +235,7 @@ func unknownKey(key, rawType string) string {
 }
 
 func keysOf(rawType string) []string {
-	for _, t := range []any{rawSpec{}, rawSwitch{}, rawNetwork{}, rawPortgroup{}, rawGuest{}, rawNIC{}} {
+	for _, t := range []any{rawSpec{}, rawSwitch{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}} {
 		if rt := reflect.TypeOf(t); rt.Name() == rawType {
 			return yamlKeys(rt)
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -55,6 +56,15 @@ switches:
   br0:
     driver: linux
     uplink: bond0
+    bridge:
+      vlan_filtering: true
+      default_pvid: 0
+      stp: false
+      stp_priority: 4096
+      stp_forward_delay: 2
+  br9:
+    driver: linux
+    bridge: {}
   ovs0:
     driver: ovs
 networks:
@@ -66,7 +76,22 @@ networks:
     switch: br0
     isolated: true
     learning: false
+    mcast_flood: false
+    bcast_flood: false
+    fast_leave: true
+    neigh_suppress: true
     bpdu_guard: false
+    root_block: true
+    anti_spoof: true
+    dhcp_guard: false
+    ra_guard: true
+    allow: ["00:00:5e:00:01:0a", 10.0.20.1, "2001:db8::1"]
+    qos:
+      inbound: 100mbit
+      inbound_burst: 256kb
+      outbound: 1500kbit
+      priority: 5
+    vlan: 30
   nat1:
     mode: nat
     subnet: 192.168.150.0/24
@@ -79,6 +104,7 @@ networks:
       web:
         default: true
         vlan: 21
+        profile: appliance
     subnet: 10.0.20.0/24
     gateway: 10.0.20.1
     on_failure: warn
@@ -89,25 +115,46 @@ guests:
         portgroup: web
         mac: 52:54:00:00:00:01
         address: 10.0.20.11
+        allow: [10.0.20.1]
         queues: 4
         rx_ring: 1024
 `
 
 func wantFull() vnet.Topology {
 	return vnet.Topology{
-		Switches: []vnet.Switch{{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0"}, {Name: "ovs0", Driver: vnet.DriverOVS}},
+		Switches: []vnet.Switch{
+			{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0", Bridge: vnet.Bridge{
+				Owned: true, VLANFiltering: vnet.ToggleOn, DefaultPVID: vnet.Given[vnet.VLANID](0), STP: vnet.ToggleOff,
+				Priority: vnet.Given(4096), ForwardDelay: 2 * time.Second,
+			}},
+			{Name: "br9", Driver: vnet.DriverLinux, Bridge: vnet.Bridge{Owned: true}},
+			{Name: "ovs0", Driver: vnet.DriverOVS},
+		},
 		Networks: []vnet.Network{
 			{Name: "edge", Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapPrivate},
 			{
 				Name: "lan", Mode: vnet.ModeBridge, Switch: "br0",
-				Policy: vnet.Policy{Isolated: true, Learning: vnet.ToggleOff, BPDUGuard: vnet.ToggleOff},
+				Policy: vnet.Policy{
+					VLAN: vnet.VLANSet{Access: 30}, Isolated: true, Learning: vnet.ToggleOff,
+					MulticastFlood: vnet.ToggleOff, BroadcastFlood: vnet.ToggleOff, FastLeave: vnet.ToggleOn, NeighSuppress: vnet.ToggleOn,
+					BPDUGuard: vnet.ToggleOff, RootBlock: vnet.ToggleOn,
+					AntiSpoof: true, DHCPGuard: vnet.ToggleOff, RAGuard: vnet.ToggleOn,
+					Allow: vnet.Allow{
+						MACs:      []vnet.MAC{{0, 0, 0x5e, 0, 1, 10}},
+						Addresses: []netip.Addr{netip.MustParseAddr("10.0.20.1"), netip.MustParseAddr("2001:db8::1")},
+					},
+					QoS: vnet.QoS{
+						Inbound:  vnet.Rate{Bits: 100e6, Burst: 256 << 10},
+						Outbound: vnet.Rate{Bits: 1500e3}, Priority: 5,
+					},
+				},
 			},
 			{Name: "nat1", Mode: vnet.ModeNAT, Subnet: netip.MustParsePrefix("192.168.150.0/24")},
 			{
 				Name: "trunk", Mode: vnet.ModeBridge, Switch: "ovs0", MTU: 9000,
 				Policy: vnet.Policy{VLAN: vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 10, Last: 10}, {First: 20, Last: 29}}, Native: 10}},
 				Portgroups: []vnet.Portgroup{
-					{Name: "web", Default: true, Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 21}}},
+					{Name: "web", Default: true, Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 21}, Profile: vnet.ProfileAppliance}},
 				},
 				Subnet: netip.MustParsePrefix("10.0.20.0/24"), Gateway: netip.MustParseAddr("10.0.20.1"),
 				OnFailure: vnet.FailureWarn,
@@ -116,6 +163,7 @@ func wantFull() vnet.Topology {
 		Guests: []vnet.Guest{{Name: "web1", NICs: []vnet.NIC{{
 			Network: "trunk", Portgroup: "web", MAC: vnet.MAC{0x52, 0x54, 0, 0, 0, 1},
 			Address: netip.MustParseAddr("10.0.20.11"), Queues: 4, RXRing: 1024,
+			Allow: vnet.Allow{Addresses: []netip.Addr{netip.MustParseAddr("10.0.20.1")}},
 		}}}},
 	}
 }

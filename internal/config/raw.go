@@ -7,6 +7,7 @@ import (
 	"encoding"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -26,17 +27,62 @@ type rawSpec struct {
 type rawSwitch struct {
 	Driver scalar[vnet.Driver] `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch"`
 	Uplink string              `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
+	Bridge *rawBridge          `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
+}
+
+type rawBridge struct {
+	VLANFiltering scalar[bool]        `yaml:"vlan_filtering,omitempty" json:"vlan_filtering,omitempty" jsonschema:"tell VLANs apart"`
+	DefaultPVID   scalar[defaultPVID] `yaml:"default_pvid,omitempty" json:"default_pvid,omitempty" jsonschema:"VLAN that new ports get, 0 for none; ports that are there, and the host, keep theirs"`
+	STP           scalar[bool]        `yaml:"stp,omitempty" json:"stp,omitempty" jsonschema:"spanning tree"`
+	STPPriority   scalar[int]         `yaml:"stp_priority,omitempty" json:"stp_priority,omitempty" jsonschema:"priority of the bridge in the spanning tree, 0 to 65535"`
+	ForwardDelay  scalar[int]         `yaml:"stp_forward_delay,omitempty" json:"stp_forward_delay,omitempty" jsonschema:"seconds that a port listens, and then learns, before it forwards: 2 to 30"`
+}
+
+// defaultPVID is a VLAN, or zero for none.
+type defaultPVID vnet.VLANID
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *defaultPVID) UnmarshalText(text []byte) error {
+	if strings.TrimSpace(string(text)) == "0" {
+		*d = 0
+		return nil
+	}
+	id, err := vnet.ParseVLANID(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no default PVID: want 0 for none, or 1 to 4094", text)
+	}
+	*d = defaultPVID(id)
+	return nil
 }
 
 type rawPolicy struct {
-	VLAN         scalar[vnet.VLANID]     `yaml:"vlan,omitempty" json:"vlan,omitempty" jsonschema:"access VLAN, 1 to 4094"`
-	Trunk        scalar[vnet.VLANRanges] `yaml:"trunk,omitempty" json:"trunk,omitempty" jsonschema:"tagged VLANs of a trunk, such as 10,20-29, or all"`
-	Native       scalar[vnet.VLANID]     `yaml:"native,omitempty" json:"native,omitempty" jsonschema:"VLAN of a trunk's untagged frames"`
-	NativeTagged scalar[bool]            `yaml:"native_tagged,omitempty" json:"native_tagged,omitempty" jsonschema:"send frames of the native VLAN with a tag, too"`
-	Isolated     scalar[bool]            `yaml:"isolated,omitempty" json:"isolated,omitempty" jsonschema:"keep the port from other isolated ports of the switch"`
-	Learning     scalar[bool]            `yaml:"learning,omitempty" json:"learning,omitempty" jsonschema:"learn MAC addresses on the port (Linux bridge)"`
-	Flood        scalar[bool]            `yaml:"flood,omitempty" json:"flood,omitempty" jsonschema:"send frames to unknown MAC addresses out of the port (Linux bridge)"`
-	BPDUGuard    scalar[bool]            `yaml:"bpdu_guard,omitempty" json:"bpdu_guard,omitempty" jsonschema:"take the port down when the guest sends spanning tree frames (Linux bridge, default true)"`
+	VLAN           scalar[vnet.VLANID]     `yaml:"vlan,omitempty" json:"vlan,omitempty" jsonschema:"access VLAN, 1 to 4094"`
+	Trunk          scalar[vnet.VLANRanges] `yaml:"trunk,omitempty" json:"trunk,omitempty" jsonschema:"tagged VLANs of a trunk, such as 10,20-29, or all"`
+	Native         scalar[vnet.VLANID]     `yaml:"native,omitempty" json:"native,omitempty" jsonschema:"VLAN of a trunk's untagged frames"`
+	NativeTagged   scalar[bool]            `yaml:"native_tagged,omitempty" json:"native_tagged,omitempty" jsonschema:"send frames of the native VLAN with a tag, too"`
+	Isolated       scalar[bool]            `yaml:"isolated,omitempty" json:"isolated,omitempty" jsonschema:"keep the port from other isolated ports of the switch"`
+	Learning       scalar[bool]            `yaml:"learning,omitempty" json:"learning,omitempty" jsonschema:"learn MAC addresses on the port (Linux bridge)"`
+	Flood          scalar[bool]            `yaml:"flood,omitempty" json:"flood,omitempty" jsonschema:"send frames to unknown MAC addresses out of the port (Linux bridge)"`
+	MulticastFlood scalar[bool]            `yaml:"mcast_flood,omitempty" json:"mcast_flood,omitempty" jsonschema:"send multicast frames that nobody asked for out of the port (Linux bridge)"`
+	BroadcastFlood scalar[bool]            `yaml:"bcast_flood,omitempty" json:"bcast_flood,omitempty" jsonschema:"send broadcast frames out of the port (Linux bridge)"`
+	FastLeave      scalar[bool]            `yaml:"fast_leave,omitempty" json:"fast_leave,omitempty" jsonschema:"stop a multicast group at once when the guest leaves it (Linux bridge)"`
+	NeighSuppress  scalar[bool]            `yaml:"neigh_suppress,omitempty" json:"neigh_suppress,omitempty" jsonschema:"answer ARP and ND for the guest in its place, from the bridge's neighbour table (Linux bridge)"`
+	BPDUGuard      scalar[bool]            `yaml:"bpdu_guard,omitempty" json:"bpdu_guard,omitempty" jsonschema:"take the port down when the guest sends spanning tree frames (Linux bridge, default true)"`
+	RootBlock      scalar[bool]            `yaml:"root_block,omitempty" json:"root_block,omitempty" jsonschema:"keep the guest from becoming the root of the spanning tree (Linux bridge)"`
+	Profile        scalar[vnet.Profile]    `yaml:"profile,omitempty" json:"profile,omitempty" jsonschema:"guest (default) speaks for itself only; appliance is a router or firewall, which forwards for others"`
+	AntiSpoof      scalar[bool]            `yaml:"anti_spoof,omitempty" json:"anti_spoof,omitempty" jsonschema:"drop what guests send from a MAC address that is not theirs, and from an IP address that is not theirs where the spec has theirs"`
+	DHCPGuard      scalar[bool]            `yaml:"dhcp_guard,omitempty" json:"dhcp_guard,omitempty" jsonschema:"drop what guests send as a DHCP server; default as anti_spoof"`
+	RAGuard        scalar[bool]            `yaml:"ra_guard,omitempty" json:"ra_guard,omitempty" jsonschema:"drop router advertisements and redirects of guests; default as anti_spoof"`
+	Allow          scalar[vnet.Allow]      `yaml:"allow,omitempty" json:"allow,omitempty" jsonschema:"MAC and IP addresses that all its guests may send from besides their own, such as those of VRRP"`
+	QoS            rawQoS                  `yaml:"qos,omitempty" json:"qos,omitempty" jsonschema:"limits of each guest's port; libvirt's <bandwidth> in the guest goes before"`
+}
+
+type rawQoS struct {
+	Inbound       scalar[vnet.BitRate]  `yaml:"inbound,omitempty" json:"inbound,omitempty" jsonschema:"rate towards the guest, such as 100mbit"`
+	InboundBurst  scalar[vnet.ByteSize] `yaml:"inbound_burst,omitempty" json:"inbound_burst,omitempty" jsonschema:"what may pass at once, such as 256kb; default a tenth of a second's worth"`
+	Outbound      scalar[vnet.BitRate]  `yaml:"outbound,omitempty" json:"outbound,omitempty" jsonschema:"rate from the guest, such as 100mbit"`
+	OutboundBurst scalar[vnet.ByteSize] `yaml:"outbound_burst,omitempty" json:"outbound_burst,omitempty" jsonschema:"what may pass at once, such as 256kb; default half a second's worth: with much less TCP does not come near the rate"`
+	Priority      scalar[int]           `yaml:"priority,omitempty" json:"priority,omitempty" jsonschema:"priority of the guest's frames on the host, 1 to 7; queues of the uplink go by it"`
 }
 
 type rawNetwork struct {
@@ -66,6 +112,7 @@ type rawNIC struct {
 	Portgroup string             `yaml:"portgroup,omitempty" json:"portgroup,omitempty"`
 	MAC       scalar[vnet.MAC]   `yaml:"mac,omitempty" json:"mac,omitempty" jsonschema:"such as 52:54:00:12:34:56"`
 	Address   scalar[netip.Addr] `yaml:"address,omitempty" json:"address,omitempty" jsonschema:"IP address the guest is expected to answer at"`
+	Allow     scalar[vnet.Allow] `yaml:"allow,omitempty" json:"allow,omitempty" jsonschema:"MAC and IP addresses that this guest may send from besides mac and address; with anti_spoof, where either names an IPv4 or IPv6 address, only those of that kind pass"`
 	Model     scalar[vnet.Model] `yaml:"model,omitempty" json:"model,omitempty" jsonschema:"the NIC the guest sees; virtio by default"`
 	Queues    scalar[int]        `yaml:"queues,omitempty" json:"queues,omitempty" jsonschema:"queue pairs of a virtio NIC"`
 	RXRing    scalar[int]        `yaml:"rx_ring,omitempty" json:"rx_ring,omitempty" jsonschema:"receive ring of a virtio NIC in descriptors: 256, 512 or 1024"`
@@ -94,8 +141,11 @@ func (s *scalar[T]) UnmarshalYAML(node *yaml.Node) error {
 }
 
 func (s *scalar[T]) parse(node *yaml.Node) error {
-	if ranges, ok := any(&s.value).(*vnet.VLANRanges); ok {
-		return parseRanges(node, ranges)
+	switch value := any(&s.value).(type) {
+	case *vnet.VLANRanges:
+		return parseRanges(node, value)
+	case *vnet.Allow:
+		return parseAllow(node, value)
 	}
 	if node.Kind != yaml.ScalarNode {
 		return fmt.Errorf("want a single value, got a %s", kindName(node.Kind))
@@ -124,13 +174,33 @@ func (s *scalar[T]) parse(node *yaml.Node) error {
 	return nil
 }
 
+// parseAllow takes one address or a list of them, MAC or IP.
+func parseAllow(node *yaml.Node, allow *vnet.Allow) error {
+	for _, item := range items(node) {
+		if addr, err := netip.ParseAddr(item.Value); err == nil {
+			allow.Addresses = append(allow.Addresses, addr.Unmap())
+			continue
+		}
+		mac, err := vnet.ParseMAC(item.Value)
+		if err != nil {
+			return fmt.Errorf("%q is neither a MAC nor an IP address: want one such as 00:00:5e:00:01:0a or 10.0.20.1", item.Value)
+		}
+		allow.MACs = append(allow.MACs, mac)
+	}
+	return nil
+}
+
+// items are those of a list, or the one value that stands in the place of one.
+func items(node *yaml.Node) []*yaml.Node {
+	if node.Kind == yaml.SequenceNode {
+		return node.Content
+	}
+	return []*yaml.Node{node}
+}
+
 // parseRanges takes "10,20-29", 10 and [10, 20-29].
 func parseRanges(node *yaml.Node, ranges *vnet.VLANRanges) error {
-	items := []*yaml.Node{node}
-	if node.Kind == yaml.SequenceNode {
-		items = node.Content
-	}
-	for _, item := range items {
+	for _, item := range items(node) {
 		more, err := vnet.ParseVLANRanges(item.Value)
 		if err != nil {
 			return err
@@ -146,6 +216,15 @@ func (s scalar[T]) MarshalYAML() (any, error) {
 	switch value := any(s.value).(type) {
 	case vnet.VLANRanges:
 		return value.String(), nil
+	case vnet.Allow:
+		var list []string
+		for _, mac := range value.MACs {
+			list = append(list, mac.String())
+		}
+		for _, addr := range value.Addresses {
+			list = append(list, addr.String())
+		}
+		return list, nil
 	case encoding.TextMarshaler:
 		text, err := value.MarshalText()
 		return string(text), err
