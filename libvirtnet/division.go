@@ -5,6 +5,8 @@ package libvirtnet
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -52,7 +54,7 @@ func (d Duty) String() string {
 // have are not listed.
 func Division(n vnet.Network, sw vnet.Switch, v Version) []Duty {
 	duties := []Duty{plug(n)}
-	for _, p := range policies(n) {
+	for _, p := range n.Policies() {
 		if n.Mode == vnet.ModeBridge && (!p.VLAN.IsZero() || sw.Driver == vnet.DriverOVS) {
 			duties = append(duties, vlanDuty(n, sw, v))
 			break
@@ -61,7 +63,7 @@ func Division(n vnet.Network, sw vnet.Switch, v Version) []Duty {
 	if n.MTU != 0 {
 		duties = append(duties, mtuDuty(n))
 	}
-	for _, p := range policies(n) {
+	for _, p := range n.Policies() {
 		if p.Isolated {
 			duties = append(duties, isolatedDuty(n, sw, v))
 			break
@@ -106,6 +108,32 @@ func carrierOfVLAN(n vnet.Network, sw vnet.Switch, v Version) Carrier {
 	return Libvirt
 }
 
+// Handover says who sets VLANs from now on when that changes with a definition,
+// whose changes are as [NetworkDiff] tells them, or nothing. A libvirt that was
+// updated, or taken back, is why it does. before is the network as it was.
+func Handover(before, n vnet.Network, sw vnet.Switch, changes []string, v Version) string {
+	tagged := func(n vnet.Network) bool {
+		return slices.ContainsFunc(n.Policies(), func(p vnet.Policy) bool { return !p.VLAN.IsZero() })
+	}
+	if sw.Driver != vnet.DriverLinux || !tagged(before) || !tagged(n) {
+		return ""
+	}
+	element := func(sign string) bool {
+		return slices.ContainsFunc(changes, func(line string) bool {
+			path, ok := strings.CutPrefix(line, sign)
+			path, _, _ = strings.Cut(path, " ")
+			return ok && slices.Contains(strings.Split(path, "/"), "vlan")
+		})
+	}
+	switch came, went := element("+ "), element("- "); {
+	case came && !went:
+		return fmt.Sprintf("VLANs go over from the hook to libvirt %s, which sets them itself; guests that run keep theirs", v)
+	case went && !came:
+		return fmt.Sprintf("VLANs go over from libvirt to the hook: %s; guests that run keep theirs", vlanDuty(n, sw, v).Reason)
+	}
+	return ""
+}
+
 // mtuDuty: libvirt takes an MTU for the bridges it makes itself
 // (virNetworkDefParseXML refuses it for the other modes).
 func mtuDuty(n vnet.Network) Duty {
@@ -143,7 +171,7 @@ func portIsolated(n vnet.Network, sw vnet.Switch, v Version) bool {
 	if v < sinceIsolatedPort || n.Mode == vnet.ModeMacvtap || (n.Mode == vnet.ModeBridge && sw.Driver != vnet.DriverLinux) {
 		return false
 	}
-	for _, p := range policies(n) {
+	for _, p := range n.Policies() {
 		if !p.Isolated {
 			return false
 		}
@@ -151,42 +179,54 @@ func portIsolated(n vnet.Network, sw vnet.Switch, v Version) bool {
 	return true
 }
 
-// flagDuties are the bridge port flags, which libvirt has no words for.
+// flagDuties are what libvirt has no words for, or none that go for the guests of
+// a network.
 func flagDuties(n vnet.Network, sw vnet.Switch) []Duty {
 	by, reason := Hook, "libvirt has no setting for it"
-	if n.Mode != vnet.ModeBridge {
-		by, reason = Nobody, fmt.Sprintf("not in mode %s", n.Mode)
+	if n.Mode == vnet.ModeMacvtap {
+		by, reason = Nobody, "a macvtap is no port of a bridge"
 	}
+	some := func(wants func(vnet.Policy) bool) bool { return slices.ContainsFunc(n.Policies(), wants) }
 	guard := n.Mode == vnet.ModeBridge && sw.Driver == vnet.DriverLinux // the default there
-	var learning, flood bool
-	for _, p := range policies(n) {
-		learning = learning || p.Learning != vnet.ToggleLeave
-		flood = flood || p.Flood != vnet.ToggleLeave
-		guard = guard || p.BPDUGuard != vnet.ToggleLeave
-	}
 	var duties []Duty
 	for _, flag := range []struct {
 		name   string
 		wanted bool
-	}{{"learning", learning}, {"flood", flood}, {"BPDU guard", guard}} {
+	}{
+		{"learning", some(func(p vnet.Policy) bool { return p.Learning != vnet.ToggleLeave })},
+		{"flood", some(func(p vnet.Policy) bool { return p.Flood != vnet.ToggleLeave })},
+		{"multicast flood", some(func(p vnet.Policy) bool { return p.MulticastFlood != vnet.ToggleLeave })},
+		{"broadcast flood", some(func(p vnet.Policy) bool { return p.BroadcastFlood != vnet.ToggleLeave })},
+		{"fast leave", some(func(p vnet.Policy) bool { return p.FastLeave != vnet.ToggleLeave })},
+		{"neighbour suppression", some(func(p vnet.Policy) bool { return p.NeighSuppress != vnet.ToggleLeave })},
+		{"BPDU guard", guard || some(func(p vnet.Policy) bool { return p.BPDUGuard != vnet.ToggleLeave })},
+		{"root block", some(func(p vnet.Policy) bool { return p.RootBlock != vnet.ToggleLeave })},
+	} {
 		if flag.wanted {
 			duties = append(duties, Duty{Setting: flag.name, By: by, Reason: reason})
 		}
 	}
-	return duties
+	return append(duties, guardDuties(n)...)
 }
 
-// policies are the policies that a guest of n can have. The network's own is
-// not among them when a default portgroup stands in for it.
-func policies(n vnet.Network) []vnet.Policy {
-	var list []vnet.Policy
-	own := true
-	for _, g := range n.Portgroups {
-		own = own && !g.Default
-		list = append(list, g.Policy)
+// guardDuties are what keeps guests honest and within their limits, which the
+// hook does in every mode that has ports.
+func guardDuties(n vnet.Network) []Duty {
+	some := func(wants func(vnet.Policy) bool) bool { return slices.ContainsFunc(n.Policies(), wants) }
+	const single = "libvirt filters single guests, not networks"
+	var duties []Duty
+	for _, d := range []struct {
+		name, reason string
+		wanted       bool
+	}{
+		{"anti-spoofing", single, some(func(p vnet.Policy) bool { return p.AntiSpoof })},
+		{"DHCP guard", single, some(func(p vnet.Policy) bool { _, dhcp, _ := p.Guards(); return dhcp })},
+		{"RA guard", single, some(func(p vnet.Policy) bool { _, _, ra := p.Guards(); return ra })},
+		{"QoS", "libvirt's where a guest has a <bandwidth> of its own", some(func(p vnet.Policy) bool { return p.QoS != vnet.QoS{} })},
+	} {
+		if d.wanted {
+			duties = append(duties, Duty{Setting: d.name, By: Hook, Reason: d.reason})
+		}
 	}
-	if own {
-		list = append(list, n.Policy)
-	}
-	return list
+	return duties
 }

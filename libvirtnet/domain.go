@@ -69,6 +69,11 @@ type DomainNIC struct {
 	Isolated bool `json:"isolated,omitempty"`
 	// LinkDown is set when the guest is shown an unplugged cable.
 	LinkDown bool `json:"linkDown,omitempty"`
+	// Limited is set when libvirt limits the NIC (<bandwidth>).
+	Limited bool `json:"limited,omitempty"`
+	// MACTable is set when libvirt fills the MAC table of the NIC's bridge
+	// itself (macTableManager='libvirt'), and sets its ports up for that.
+	MACTable bool `json:"macTable,omitempty"`
 	// Alias is the name of the device in the domain, such as net0.
 	Alias string `json:"alias,omitempty"`
 }
@@ -123,6 +128,8 @@ func (x *nicXML) parse(path string) (DomainNIC, error) {
 		InterfaceID: x.InterfaceID,
 		Isolated:    x.Isolated == "yes",
 		LinkDown:    x.Link == "down",
+		Limited:     x.Inbound != "" || x.Outbound != "",
+		MACTable:    x.MACTable == "libvirt",
 		Alias:       x.Alias,
 	}
 	var err error

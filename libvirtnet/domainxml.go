@@ -24,6 +24,8 @@ type nicXML struct {
 	Device                      string
 	VirtualPort, InterfaceID    string
 	MTU, Queues, Isolated, Link string
+	Inbound, Outbound           string
+	MACTable                    string
 	VLAN                        vlanXML
 }
 
@@ -55,6 +57,9 @@ func (x *nicXML) fields() map[string]*string {
 		"port@isolated":                      &x.Isolated,
 		"link@state":                         &x.Link,
 		"alias@name":                         &x.Alias,
+		"bandwidth/inbound@average":          &x.Inbound,
+		"bandwidth/outbound@average":         &x.Outbound,
+		"source@macTableManager":             &x.MACTable,
 	}
 }
 

@@ -35,6 +35,9 @@ func NetworkXML(n vnet.Network, sw vnet.Switch, v Version) (string, error) {
 	case vnet.ModeBridge:
 		bridge(&x, n, sw, v)
 	case vnet.ModeMacvtap:
+		if n.Policy.Profile == vnet.ProfileAppliance {
+			x.TrustGuestRxFilters = "yes" // it takes frames for other addresses than its own
+		}
 		x.Forward = &libvirtxml.NetworkForward{
 			Mode:       n.Macvtap.String(),
 			Interfaces: []libvirtxml.NetworkForwardInterface{{Dev: n.Device}},

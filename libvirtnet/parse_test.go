@@ -100,6 +100,14 @@ func TestParseDomain(t *testing.T) {
 				MTU: 9000, LinkDown: true, Isolated: true, Alias: "net0",
 			},
 		},
+		"limited by libvirt, in one direction": {
+			`<interface type='bridge'><source bridge='br0'/><bandwidth><outbound average='128'/></bandwidth></interface>`,
+			libvirtnet.DomainNIC{Type: "bridge", Bridge: "br0", Limited: true},
+		},
+		"MAC table of libvirt": {
+			`<interface type='bridge'><source network='lan' bridge='br0' macTableManager='libvirt'/></interface>`,
+			libvirtnet.DomainNIC{Type: "bridge", Network: "lan", Bridge: "br0", MACTable: true},
+		},
 		"Open vSwitch": {
 			`<interface type='bridge'><source bridge='ovs0'/><vlan><tag id='20'/></vlan><virtualport type='openvswitch'><parameters interfaceid='9e5c'/></virtualport></interface>`,
 			libvirtnet.DomainNIC{Type: "bridge", Bridge: "ovs0", VLAN: vlan(vnet.VLANSet{Access: 20}), VirtualPort: "openvswitch", InterfaceID: "9e5c"},
