@@ -66,7 +66,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 	if d.running() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(ctx, patient(startLimit))
 	defer cancel()
 	if d.prep != nil {
 		if err := d.prep(ctx); err != nil {
@@ -146,7 +146,7 @@ func (d *Daemon) Restart(ctx context.Context) error {
 // Reload sends SIGHUP, on which libvirtd looks for hook files anew, and waits
 // until the daemon has, if it says so in its log.
 func (d *Daemon) Reload(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	ctx, cancel := context.WithTimeout(ctx, patient(stopLimit))
 	defer cancel()
 	before := strings.Count(d.Log(), d.reloaded)
 	if err := d.signal(syscall.SIGHUP); err != nil || d.reloaded == "" {
@@ -189,7 +189,7 @@ func (d *Daemon) end(ctx context.Context, s syscall.Signal) error {
 	if !d.running() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	ctx, cancel := context.WithTimeout(ctx, patient(stopLimit))
 	defer cancel()
 	_ = d.cmd.Process.Signal(s)               // it may just have ended
 	_ = d.cmd.Process.Signal(syscall.SIGCONT) // it may be paused

@@ -40,7 +40,7 @@ func (l *Lab) Exec(ctx context.Context, guest, command string) (string, error) {
 	if strings.ContainsAny(command, "\r\n") {
 		return "", fmt.Errorf("lab: guest %s: %q: a command is one line", guest, command)
 	}
-	ctx, cancel := context.WithTimeout(ctx, execLimit)
+	ctx, cancel := context.WithTimeout(ctx, patient(execLimit))
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socketPath(guest))

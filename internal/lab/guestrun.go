@@ -87,7 +87,7 @@ func (l *Lab) Boot(ctx context.Context, guests ...*Guest) error {
 // WaitUp waits until the guest has configured its interfaces. The error holds
 // the last part of its console.
 func (l *Lab) WaitUp(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, upLimit)
+	ctx, cancel := context.WithTimeout(ctx, patient(upLimit))
 	defer cancel()
 	err := poll(ctx, func(context.Context) error {
 		text, err := l.Serial(name)

@@ -57,7 +57,7 @@ func TestGuestCmdline(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := MACFor("g", 0).String(), MACFor("g", 1).String()
-	want := "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable vnet.name=g" +
+	want := kernelOptions + " vnet.name=g" +
 		" vnet.modules=failover,net_failover,virtio_net,mii,8139cp" +
 		" vnet.mtu=" + a + ",1400 vnet.addr=" + a + ",10.0.0.2/24 vnet.vlan=" + b + ",7, vnet.dhcp=" + b + " vnet.route=10.0.0.1"
 	if diff := cmp.Diff(want, g.cmdline(k.load(g.drivers()))); diff != "" {

@@ -98,7 +98,7 @@ func (l *Lab) Vswitchd() *Daemon { return l.vswitchd }
 // host. It does so even when ctx has ended already, and takes half a minute at
 // most.
 func (l *Lab) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*stopLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient(2*stopLimit))
 	defer cancel()
 	var errs []error
 	errs = append(errs, l.libvirtd.Stop(ctx), killLeft(), l.vswitchd.Stop(ctx), l.ovsdb.Stop(ctx))

@@ -22,11 +22,22 @@ func (l *Lab) AddOVSBridge(ctx context.Context, name string) error {
 
 // AddLinuxBridge makes a plain Linux bridge, up, without spanning tree.
 func (l *Lab) AddLinuxBridge(_ context.Context, name string) error {
-	link := &netlink.Bridge{LinkAttrs: attrs(name)}
+	return addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name)})
+}
+
+// AddVLANBridge makes a Linux bridge whose ports have VLANs, up, without
+// spanning tree. Like any that a user makes, it puts new ports into VLAN 1.
+// Debian's kernel has such bridges, others may not.
+func (l *Lab) AddVLANBridge(_ context.Context, name string) error {
+	filtering := true
+	return addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name), VlanFiltering: &filtering})
+}
+
+func addLinuxBridge(link *netlink.Bridge) error {
 	if err := netlink.LinkAdd(link); err != nil {
-		return fmt.Errorf("lab: add Linux bridge %s: %w", name, err)
+		return fmt.Errorf("lab: add Linux bridge %s: %w", link.Name, err)
 	}
-	return linkUp(name)
+	return linkUp(link.Name)
 }
 
 // AddVeth makes a pair of links, both up.
@@ -42,19 +53,12 @@ func (l *Lab) AddVeth(_ context.Context, name, peer string) error {
 	return linkUp(peer)
 }
 
-// attach makes device a port of the bridge, of either kind. The VLAN is for
-// Open vSwitch; 0 means none.
+// attach makes device a port of the bridge, of either kind, with the access
+// VLAN; 0 leaves the port as the bridge makes it.
 func attach(ctx context.Context, device, bridge string, vlan uint16) error {
 	link, err := netlink.LinkByName(bridge)
 	if err == nil && link.Type() == "bridge" {
-		if vlan != 0 {
-			return fmt.Errorf("attach %s: %s is a Linux bridge: no VLAN there", device, bridge)
-		}
-		port, err := netlink.LinkByName(device)
-		if err != nil {
-			return fmt.Errorf("attach %s: %w", device, err)
-		}
-		if err := netlink.LinkSetMaster(port, link); err != nil {
+		if err := attachLinux(device, link, vlan); err != nil {
 			return fmt.Errorf("attach %s to %s: %w", device, bridge, err)
 		}
 		return nil
@@ -65,6 +69,25 @@ func attach(ctx context.Context, device, bridge string, vlan uint16) error {
 	}
 	_, err = vsctl(ctx, args...)
 	return err
+}
+
+func attachLinux(device string, bridge netlink.Link, vlan uint16) error {
+	port, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetMaster(port, bridge); err != nil || vlan == 0 {
+		return err
+	}
+	const pvid, untagged, self, master = true, true, false, true
+	if err := netlink.BridgeVlanAdd(port, vlan, pvid, untagged, self, master); err != nil {
+		return fmt.Errorf("add VLAN %d: %w", vlan, err)
+	}
+	// Where the kernel put the port, unless the bridge was told otherwise.
+	if err := netlink.BridgeVlanDel(port, 1, pvid, untagged, self, master); err != nil && vlan != 1 {
+		return fmt.Errorf("leave VLAN 1: %w", err)
+	}
+	return nil
 }
 
 func linkUp(name string) error {

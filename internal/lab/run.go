@@ -45,7 +45,7 @@ func poll(ctx context.Context, ready func(context.Context) error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (last: %w)", ctx.Err(), last)
-		case <-time.After(pollEvery):
+		case <-time.After(patient(pollEvery)):
 		}
 	}
 }

@@ -33,7 +33,8 @@ type Station struct {
 	// Device is the near end's name. Empty means "to-" and the station's name.
 	Device string
 
-	// VLAN is the access VLAN on an OVS bridge. 0 means untagged, in no VLAN.
+	// VLAN is the access VLAN on a bridge that has VLANs (see
+	// [Lab.AddVLANBridge]). 0 means untagged, in none of its own.
 	VLAN uint16
 
 	// MAC of eth0. nil leaves the choice to the kernel.

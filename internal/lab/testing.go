@@ -6,12 +6,29 @@ package lab
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // RequireEnv names the environment variable which, set to 1, turns the skips of
 // [Need] into failures.
 const RequireEnv = "VIRT_VNET_REQUIRE_LAB"
+
+// PatienceEnv names the environment variable which says how many times slower
+// than a usual machine this one is, because it is emulated itself. Every time
+// limit of the lab is as many times longer, and so are the pauses in its waits.
+const PatienceEnv = "VIRT_VNET_LAB_PATIENCE"
+
+// patient returns the limit on this machine of what is over within limit on a
+// usual one.
+func patient(limit time.Duration) time.Duration {
+	times, err := strconv.Atoi(os.Getenv(PatienceEnv))
+	if err != nil || times < 1 {
+		return limit
+	}
+	return time.Duration(times) * limit
+}
 
 // TB is the part of testing.TB that [Need] uses.
 type TB interface {
