@@ -7,15 +7,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/golden"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
 
@@ -35,8 +38,10 @@ func TestSpecPage(t *testing.T) {
 		"nothing are errors, with file and line. [spec.schema.json](spec.schema.json) is the same for editors; `virt-vnet schema` prints it.\n")
 	section(&b, "Top level", &schema)
 	section(&b, "`switches.NAME`", schema.Properties["switches"].AdditionalProperties)
+	section(&b, "`switches.NAME.bridge`", schema.Properties["switches"].AdditionalProperties.Properties["bridge"])
 	network := schema.Properties["networks"].AdditionalProperties
 	section(&b, "`networks.NAME`", network)
+	section(&b, "`networks.NAME.qos`, also of portgroups", network.Properties["qos"])
 	section(&b, "`networks.NAME.portgroups.NAME`", network.Properties["portgroups"].AdditionalProperties)
 	section(&b, "`guests.NAME.nics[]`", schema.Properties["guests"].AdditionalProperties.Properties["nics"].Items)
 	golden.Check(t, "spec.md", b.String())
@@ -66,11 +71,39 @@ func value(p *jsonschema.Schema) string {
 	case len(p.AnyOf) > 0:
 		return "number, text or list"
 	}
+	if slices.Contains(p.Types, "object") {
+		return "mapping"
+	}
 	words := map[string]string{"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping", "array": "list"}
 	if word := words[p.Type]; word != "" {
 		return word
 	}
 	return "list"
+}
+
+// TestDriversPage holds the table of a hand-written page against the code.
+func TestDriversPage(t *testing.T) {
+	page, err := os.ReadFile("drivers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, p := range linux.Properties() {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", p.Name, code(p.Keys), p.Kernel, code(p.Options))
+	}
+	_, table, _ := strings.Cut(string(page), "|---|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	if diff := cmp.Diff(b.String(), table+"\n"); diff != "" {
+		t.Errorf("the table of drivers.md (-code +page):\n%s", diff)
+	}
+}
+
+// code is a list of words as code, or nothing.
+func code(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return "`" + strings.Join(words, "`, `") + "`"
 }
 
 func TestHooksPage(t *testing.T) {

@@ -18,7 +18,9 @@ func TestChangeEmpty(t *testing.T) {
 		return switchcfg.Port{
 			Device: "vnet0", Switch: "br0", Owner: switchcfg.Owner{Guest: "u1", MAC: vnet.MAC{2}, Network: "red"},
 			Settings: switchcfg.Settings{
-				VLAN: &vnet.VLANSet{Access: 20}, MTU: 1500, Isolated: vnet.ToggleOn, Learning: vnet.ToggleOff,
+				VLAN: &vnet.VLANSet{Access: 20}, MTU: 1500,
+				Flags: switchcfg.Flags{switchcfg.FlagIsolated: vnet.ToggleOn, switchcfg.FlagLearning: vnet.ToggleOff},
+				Guard: &switchcfg.Guard{}, QoS: &vnet.QoS{}, Bridge: &vnet.Bridge{},
 			},
 		}
 	}
@@ -35,10 +37,17 @@ func TestChangeEmpty(t *testing.T) {
 		"no VLAN":       {func(p *switchcfg.Port) { p.Settings.VLAN = nil }, false},
 		"untagged":      {func(p *switchcfg.Port) { p.Settings.VLAN = &vnet.VLANSet{} }, false},
 		"MTU":           {func(p *switchcfg.Port) { p.Settings.MTU++ }, false},
-		"isolated":      {func(p *switchcfg.Port) { p.Settings.Isolated = vnet.ToggleOff }, false},
-		"learning":      {func(p *switchcfg.Port) { p.Settings.Learning = vnet.ToggleLeave }, false},
-		"flood":         {func(p *switchcfg.Port) { p.Settings.Flood = vnet.ToggleOn }, false},
-		"BPDU guard":    {func(p *switchcfg.Port) { p.Settings.BPDUGuard = vnet.ToggleOn }, false},
+		"isolated":      {func(p *switchcfg.Port) { p.Settings.Flags[switchcfg.FlagIsolated] = vnet.ToggleOff }, false},
+		"learning":      {func(p *switchcfg.Port) { p.Settings.Flags[switchcfg.FlagLearning] = vnet.ToggleLeave }, false},
+		"flood":         {func(p *switchcfg.Port) { p.Settings.Flags[switchcfg.FlagFlood] = vnet.ToggleOn }, false},
+		"BPDU guard":    {func(p *switchcfg.Port) { p.Settings.Flags[switchcfg.FlagBPDUGuard] = vnet.ToggleOn }, false},
+		"root block":    {func(p *switchcfg.Port) { p.Settings.Flags[switchcfg.FlagRootBlock] = vnet.ToggleOn }, false},
+		"MACs":          {func(p *switchcfg.Port) { p.Settings.Guard = &switchcfg.Guard{MACs: []vnet.MAC{{2}}} }, false},
+		"DHCP guard":    {func(p *switchcfg.Port) { p.Settings.Guard = &switchcfg.Guard{DHCP: true} }, false},
+		"RA guard":      {func(p *switchcfg.Port) { p.Settings.Guard = &switchcfg.Guard{RA: true} }, false},
+		"rate":          {func(p *switchcfg.Port) { p.Settings.QoS = &vnet.QoS{Inbound: vnet.Rate{Bits: 8}} }, false},
+		"priority":      {func(p *switchcfg.Port) { p.Settings.QoS = &vnet.QoS{Priority: 5} }, false},
+		"bridge":        {func(p *switchcfg.Port) { p.Settings.Bridge = &vnet.Bridge{STP: vnet.ToggleOn} }, false},
 		"nothing":       {func(*switchcfg.Port) {}, true},
 		"another image": {func(p *switchcfg.Port) { p.Device, p.Foreign = "vnet1", "to the printer" }, true},
 	} {

@@ -54,6 +54,22 @@ type Driver interface {
 	Close() error
 }
 
+// Sweeper is a driver of a switch on which ports leave something behind when
+// they end, because it is kept elsewhere than with the port.
+type Sweeper interface {
+	// Sweep removes what is left of the gone ports with these indices, however
+	// many others there are. With nil it looks for all that is left of ports that
+	// are gone, or no longer carry our mark. It changes no port.
+	Sweep(ctx context.Context, gone []int) error
+}
+
+// Adviser is a driver that knows what on a host spoils the traffic of a switch
+// whatever its ports are like.
+type Adviser interface {
+	// Advise returns a line for each, with what would help. It changes nothing.
+	Advise(ctx context.Context) ([]string, error)
+}
+
 // Learned is one row of a switch's forwarding database: frames to MAC in VLAN
 // go to Device.
 type Learned struct {
@@ -79,17 +95,33 @@ type Vantager interface {
 	CloseVantage(ctx context.Context, device string) error
 }
 
-// Feature is something a port can be asked to do that not every switch can.
+// Feature is something a port, or the switch itself, can be asked to do that not
+// every switch can.
 type Feature string
 
-// The features.
+// The features, besides those of the flags: see [Flag.Feature].
 const (
 	FeatureVLAN      Feature = "VLAN"
-	FeatureIsolated  Feature = "isolated ports"
-	FeatureLearning  Feature = "learning per port"
-	FeatureFlood     Feature = "flood control per port"
-	FeatureBPDUGuard Feature = "BPDU guard"
+	FeatureAntiSpoof Feature = "anti-spoofing"
+	FeatureDHCPGuard Feature = "DHCP guard"
+	FeatureRAGuard   Feature = "RA guard"
+	FeatureInbound   Feature = "inbound rate"
+	FeatureOutbound  Feature = "outbound rate"
+	FeaturePriority  Feature = "priority"
+	FeatureBridge    Feature = "settings of the bridge itself"
 )
+
+// Features returns every feature.
+func Features() []Feature {
+	list := []Feature{
+		FeatureVLAN, FeatureAntiSpoof, FeatureDHCPGuard, FeatureRAGuard,
+		FeatureInbound, FeatureOutbound, FeaturePriority, FeatureBridge,
+	}
+	for f := range AllFlags() {
+		list = append(list, f.Feature())
+	}
+	return list
+}
 
 // Capabilities is what a switch can do. The zero Capabilities can do all.
 type Capabilities struct {
@@ -98,21 +130,38 @@ type Capabilities struct {
 	// Missing has a reason for every feature that is not there, such as "this
 	// kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)".
 	Missing map[Feature]string
+	// Try finds out about a feature that takes an attempt, somewhere where it
+	// does no harm, and returns the reason when it is not there. It is asked
+	// when the feature is needed and not among the Missing. Nil means that there
+	// is no more to know.
+	Try func(Feature) (reason string)
 }
 
 // Check returns an error that is [ErrUnsupported] when want asks for something
 // that the switch cannot do, with the reason and the network that asks.
 func (c Capabilities) Check(want State) error {
+	tried := map[Feature]string{}
 	for _, device := range want.Devices() {
 		port := want.Ports[device]
 		for _, need := range port.needs() {
-			if reason, missing := c.Missing[need.feature]; missing {
-				return fmt.Errorf("%w: %s: %s; network %s needs %s",
-					ErrUnsupported, c.Switch, reason, port.Owner.Network, need.what)
+			if reason := c.reason(need.feature, tried); reason != "" {
+				return fmt.Errorf("%w: %s: %s; %s needs %s", ErrUnsupported, c.Switch, reason, port.asker(), need.what)
 			}
 		}
 	}
 	return nil
+}
+
+// reason is why the feature is not there, or nothing. What was tried is not
+// tried again.
+func (c Capabilities) reason(f Feature, tried map[Feature]string) string {
+	if reason, missing := c.Missing[f]; missing || c.Try == nil {
+		return reason
+	}
+	if _, done := tried[f]; !done {
+		tried[f] = c.Try(f)
+	}
+	return tried[f]
 }
 
 type need struct {
@@ -120,25 +169,39 @@ type need struct {
 	what    string
 }
 
+// asker is who wants the port to be so.
+func (p Port) asker() string {
+	if p.Owner.Network == "" {
+		return "the spec"
+	}
+	return "network " + p.Owner.Network
+}
+
 // needs lists what the port asks for beyond what any switch can do. Asking for
 // a switch's default (no VLAN, not isolated) is no need.
 func (p Port) needs() []need {
 	var needs []need
+	add := func(needed bool, feature Feature, what string) {
+		if needed {
+			needs = append(needs, need{feature, what})
+		}
+	}
 	s := p.Settings
-	if s.VLAN != nil && !s.VLAN.IsZero() {
-		needs = append(needs, need{FeatureVLAN, "VLAN " + s.VLAN.String()})
+	add(s.VLAN != nil && !s.VLAN.IsZero(), FeatureVLAN, "VLAN "+vlanText(s.VLAN))
+	for f := range AllFlags() {
+		add(s.Flags[f] != vnet.ToggleLeave && s.Flags[f] != f.Normal(), f.Feature(), f.setting(s.Flags[f]))
 	}
-	if s.Isolated == vnet.ToggleOn {
-		needs = append(needs, need{FeatureIsolated, "isolated ports"})
+	if g := s.Guard; g != nil {
+		add(len(g.MACs) > 0, FeatureAntiSpoof, "anti_spoof: true")
+		add(g.DHCP, FeatureDHCPGuard, "dhcp_guard: true")
+		add(g.RA, FeatureRAGuard, "ra_guard: true")
 	}
-	if s.Learning == vnet.ToggleOff {
-		needs = append(needs, need{FeatureLearning, "learning: false"})
+	if q := s.QoS; q != nil {
+		add(q.Inbound.Bits != 0, FeatureInbound, "qos inbound: "+q.Inbound.Bits.String())
+		add(q.Outbound.Bits != 0, FeatureOutbound, "qos outbound: "+q.Outbound.Bits.String())
+		add(q.Priority != 0, FeaturePriority, fmt.Sprintf("qos priority: %d", q.Priority))
 	}
-	if s.Flood == vnet.ToggleOff {
-		needs = append(needs, need{FeatureFlood, "flood: false"})
-	}
-	if s.BPDUGuard == vnet.ToggleOn {
-		needs = append(needs, need{FeatureBPDUGuard, "bpdu_guard: true"})
-	}
+	add(s.Bridge != nil, FeatureBridge, "its bridge settings")
+	add(s.Bridge != nil && s.Bridge.VLANFiltering == vnet.ToggleOn, FeatureVLAN, "vlan_filtering: true")
 	return needs
 }

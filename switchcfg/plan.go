@@ -25,6 +25,9 @@ type Change struct {
 type Plan struct {
 	Switch  string   `json:"switch"`
 	Changes []Change `json:"changes,omitempty"`
+	// Warnings are what the changes do to others, or do not achieve by
+	// themselves, a line each.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Empty reports whether there is nothing to do.
@@ -50,17 +53,37 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// Diff returns what must change so that have becomes want. New wiring comes
-// before removals.
+// Diff returns what must change so that have becomes want: the switch itself and
+// its uplink first, then new wiring, then removals.
 //
 // Every port of want must exist in have, else the error is [ErrNoPort]. A port
 // that is on another switch and does not carry our mark, or that carries
-// somebody else's, is not ours to wire: [ErrNotOwned]. Ports of have that are not in want are released when they
-// carry the mark of owner, a guest's UUID, and left alone when not; with no
-// owner nothing is released.
+// somebody else's, is not ours to wire: [ErrNotOwned]; so is an uplink that lacks
+// a VLAN on a switch that is not ours. Ports of have that are not in want are
+// released when they carry the mark of owner, a guest's UUID, and left alone when
+// not; with no owner nothing is released.
 func Diff(want, have State, owner string) (Plan, error) {
 	plan := Plan{Switch: want.Switch}
+	add := func(before, after Port) {
+		if c := (Change{Device: before.Device, Before: before, After: after}); !c.Empty() {
+			plan.Changes = append(plan.Changes, c)
+		}
+	}
+	if port, ok := want.Ports[want.Switch]; ok {
+		found := have.Ports[want.Switch]
+		after := found
+		after.Settings.Bridge = mergeBridge(port.Settings.Bridge, found.Settings.Bridge)
+		add(found, after)
+	}
+	uplink, err := carry(want, have)
+	if err != nil {
+		return Plan{}, err
+	}
+	add(have.Ports[have.Uplink.Device], uplink)
 	for _, device := range want.Devices() {
+		if device == want.Switch {
+			continue
+		}
 		port := want.Ports[device]
 		found, ok := have.Ports[device]
 		if !ok {
@@ -69,21 +92,101 @@ func Diff(want, have State, owner string) (Plan, error) {
 		if err := mayWire(port, found); err != nil {
 			return Plan{}, err
 		}
-		after := merge(port, found, have.Untagged)
-		if !equal(found, after) {
-			plan.Changes = append(plan.Changes, Change{Device: device, Before: found, After: after})
-		}
+		add(found, merge(port, found, have.Untagged))
 	}
 	for _, device := range have.Devices() {
 		found := have.Ports[device]
 		if _, wanted := want.Ports[device]; wanted || owner == "" || found.Owner.Guest != owner {
 			continue
 		}
-		released := found
-		released.Owner = Owner{}
-		plan.Changes = append(plan.Changes, Change{Device: device, Before: found, After: released})
+		add(found, found.Released())
 	}
+	plan.Warnings = warnings(plan, want, have)
 	return plan, nil
+}
+
+// carry is the uplink with the VLANs that it must have.
+func carry(want, have State) (Port, error) {
+	uplink := have.Ports[have.Uplink.Device]
+	set := uplink.Settings.VLAN
+	if set == nil {
+		return uplink, nil // none, or a switch that does not tell VLANs apart
+	}
+	missing := want.Uplink.VLANs.Minus(set.All())
+	if len(missing) > 0 && !want.Uplink.Managed {
+		return uplink, fmt.Errorf("switch %s: %w: its uplink %s does not carry VLAN %s: bridge vlan add dev %s vid %s, "+
+			"or have virt-vnet see to it with bridge: {} at the switch in the spec",
+			want.Switch, ErrNotOwned, uplink.Device, missing, uplink.Device, missing[0])
+	}
+	more := set.With(missing)
+	uplink.Settings.VLAN = &more
+	return uplink, nil
+}
+
+// Prune returns the change that takes VLANs off the uplink which were put there
+// for ports that are gone: of added, all that no other port of have has. The
+// bridge itself must be among the ports of have, for it may be in VLANs, too.
+func Prune(have State, added vnet.VLANRanges) (Plan, bool) {
+	plan := Plan{Switch: have.Switch}
+	uplink, ok := have.Ports[have.Uplink.Device]
+	if !ok || uplink.Settings.VLAN == nil {
+		return plan, false
+	}
+	for device, port := range have.Ports {
+		if device != uplink.Device && port.Settings.VLAN != nil {
+			added = added.Minus(port.Settings.VLAN.All())
+		}
+	}
+	after := uplink
+	less := uplink.Settings.VLAN.Without(added)
+	after.Settings.VLAN = &less
+	if c := (Change{Device: uplink.Device, Before: uplink, After: after}); !c.Empty() {
+		plan.Changes = []Change{c}
+	}
+	return plan, !plan.Empty()
+}
+
+// warnings are about a plan as a whole.
+func warnings(plan Plan, want, have State) []string {
+	var lines []string
+	if tag := have.Uplink.Tag; tag != 0 && len(want.Uplink.VLANs) > 0 {
+		lines = append(lines, fmt.Sprintf("uplink %s is a VLAN device: frames of VLAN %s leave the host with a second tag, %d: "+
+			"make the device below it the port of %s, or give the guests no VLAN",
+			have.Uplink.Device, want.Uplink.VLANs, tag, want.Switch))
+	}
+	for _, c := range plan.Changes {
+		mtu := c.After.Settings.MTU
+		if have.MTU != 0 && mtu != c.Before.Settings.MTU && mtu < have.MTU {
+			lines = append(lines, fmt.Sprintf("port %s: MTU %d lowers that of %s from %d, for the host and for every guest on it, "+
+				"unless somebody has set it by hand", c.Device, mtu, want.Switch, have.MTU))
+		}
+	}
+	return lines
+}
+
+// mergeBridge is found with every setting of want that is not to be left alone.
+func mergeBridge(want, found *vnet.Bridge) *vnet.Bridge {
+	if want == nil || found == nil {
+		return found
+	}
+	after := *found
+	set := func(to *vnet.Toggle, want vnet.Toggle) {
+		if want != vnet.ToggleLeave {
+			*to = want
+		}
+	}
+	set(&after.VLANFiltering, want.VLANFiltering)
+	set(&after.STP, want.STP)
+	if want.DefaultPVID.Given {
+		after.DefaultPVID = want.DefaultPVID
+	}
+	if want.Priority.Given {
+		after.Priority = want.Priority
+	}
+	if want.ForwardDelay != 0 {
+		after.ForwardDelay = want.ForwardDelay
+	}
+	return &after
 }
 
 // mayWire reports why found cannot become want.
@@ -104,8 +207,11 @@ func mayWire(want, found Port) error {
 // [ErrNotOwned] when somebody else has taken the port since it was observed:
 // then it carries a mark, or is on a switch, that the change knows nothing of.
 func (c Change) Admit(found Port) error {
+	wires := !c.Before.Owner.IsZero() || !c.After.Owner.IsZero() // and not the uplink's, or the bridge's own
 	switch {
-	case found.Foreign != "":
+	case found.Index != c.Before.Index && c.Before.Index != 0:
+		return fmt.Errorf("%w: it is another device of that name by now: plan again", ErrNotOwned)
+	case found.Foreign != "" && wires:
 		return fmt.Errorf("%w: it is marked %q", ErrNotOwned, found.Foreign)
 	case found.Owner != c.Before.Owner && found.Owner != c.After.Owner:
 		return fmt.Errorf("%w: it is now of %s: plan again", ErrNotOwned, found.Owner)
@@ -127,10 +233,13 @@ func merge(want, found Port, untagged vnet.VLANID) Port {
 	if w.MTU != 0 {
 		s.MTU = w.MTU
 	}
-	s.Isolated = toggle(w.Isolated, s.Isolated, vnet.ToggleOff)
-	s.Learning = toggle(w.Learning, s.Learning, vnet.ToggleOn)
-	s.Flood = toggle(w.Flood, s.Flood, vnet.ToggleOn)
-	s.BPDUGuard = toggle(w.BPDUGuard, s.BPDUGuard, vnet.ToggleOff)
+	s.Flags = s.Flags.merge(w.Flags)
+	if w.Guard != nil && (s.Guard != nil || !w.Guard.IsZero()) {
+		s.Guard = w.Guard
+	}
+	if w.QoS != nil && (s.QoS != nil || *w.QoS != vnet.QoS{}) {
+		s.QoS = w.QoS
+	}
 	return after
 }
 
@@ -146,54 +255,75 @@ func membership(want, found *vnet.VLANSet, untagged vnet.VLANID) *vnet.VLANSet {
 	return want
 }
 
-// toggle is what a setting becomes. A switch without the setting behaves as
-// normal says, so wanting that changes nothing.
-func toggle(want, found, normal vnet.Toggle) vnet.Toggle {
-	if want == vnet.ToggleLeave || (found == vnet.ToggleLeave && want == normal) {
-		return found
-	}
-	return want
-}
-
-func equal(a, b Port) bool { return (Change{Before: a, After: b}).Empty() }
-
 // Empty reports whether the change does nothing: whether [Change.Lines] has no
 // line, which takes longer to find out.
 func (c Change) Empty() bool {
-	before, after := c.Before, c.After
-	same := sameVLAN(before.Settings.VLAN, after.Settings.VLAN)
-	// What cannot be compared with == has been, and nobody changes the others.
-	before.Settings.VLAN, after.Settings.VLAN = nil, nil
-	before.Device, after.Device = "", ""
-	before.Foreign, after.Foreign = "", ""
-	return same && before == after
+	before, after := c.Before.Settings, c.After.Settings
+	return sameVLAN(before.VLAN, after.VLAN) && sameGuard(before.Guard, after.Guard) && sameQoS(before.QoS, after.QoS) &&
+		sameBridge(before.Bridge, after.Bridge) && before.MTU == after.MTU && before.Flags == after.Flags &&
+		c.Before.Switch == c.After.Switch && c.Before.Owner == c.After.Owner
 }
 
 // Lines says what the change does, one setting a line, such as
 // "vlan: untagged -> access 20".
 func (c Change) Lines() []string {
 	before, after := c.Before.Settings, c.After.Settings
-	var lines []string
-	add := func(name, from, to string) {
-		if from != to {
-			lines = append(lines, fmt.Sprintf("%s: %s -> %s", name, from, to))
-		}
-	}
-	add("switch", orNone(c.Before.Switch), orNone(c.After.Switch))
+	var l lines
+	l.add("switch", orNone(c.Before.Switch), orNone(c.After.Switch))
 	if !sameVLAN(before.VLAN, after.VLAN) {
-		add("vlan", vlanText(before.VLAN), vlanText(after.VLAN))
+		l.add("vlan", vlanText(before.VLAN), vlanText(after.VLAN))
 	}
-	add("mtu", strconv.Itoa(before.MTU), strconv.Itoa(after.MTU))
-	add("isolated", before.Isolated.String(), after.Isolated.String())
-	add("learning", before.Learning.String(), after.Learning.String())
-	add("flood", before.Flood.String(), after.Flood.String())
-	add("bpdu guard", before.BPDUGuard.String(), after.BPDUGuard.String())
+	l.add("mtu", strconv.Itoa(before.MTU), strconv.Itoa(after.MTU))
+	for f := range AllFlags() {
+		l.add(f.String(), before.Flags[f].String(), after.Flags[f].String())
+	}
+	l.guard(given(before.Guard), given(after.Guard))
+	l.qos(given(before.QoS), given(after.QoS))
+	l.bridge(given(before.Bridge), given(after.Bridge))
 	was, is := c.Before.Owner, c.After.Owner
 	if was.Guest == is.Guest && was.Network == is.Network {
-		add("owner's MAC", was.MAC.String(), is.MAC.String())
+		l.add("owner's MAC", was.MAC.String(), is.MAC.String())
 	}
-	add("owner", was.String(), is.String())
-	return lines
+	l.add("owner", was.String(), is.String())
+	return l
+}
+
+// lines say what becomes of settings, each with its name.
+type lines []string
+
+func (l *lines) add(name, from, to string) {
+	if from != to {
+		*l = append(*l, fmt.Sprintf("%s: %s -> %s", name, from, to))
+	}
+}
+
+func (l *lines) guard(from, to Guard) {
+	l.add("sources", from.sources(), to.sources())
+	l.add("dhcp guard", onOff(from.DHCP), onOff(to.DHCP))
+	l.add("ra guard", onOff(from.RA), onOff(to.RA))
+}
+
+func (l *lines) qos(from, to vnet.QoS) {
+	l.add("inbound rate", rateText(from.Inbound), rateText(to.Inbound))
+	l.add("outbound rate", rateText(from.Outbound), rateText(to.Outbound))
+	l.add("priority", strconv.Itoa(from.Priority), strconv.Itoa(to.Priority))
+}
+
+func (l *lines) bridge(from, to vnet.Bridge) {
+	l.add("vlan filtering", from.VLANFiltering.String(), to.VLANFiltering.String())
+	l.add("default pvid", fmt.Sprint(from.DefaultPVID.Value), fmt.Sprint(to.DefaultPVID.Value))
+	l.add("stp", from.STP.String(), to.STP.String())
+	l.add("stp priority", fmt.Sprint(from.Priority.Value), fmt.Sprint(to.Priority.Value))
+	l.add("forward delay", from.ForwardDelay.String(), to.ForwardDelay.String())
+}
+
+func onOff(on bool) string { return vnet.ToggleOf(on).String() }
+
+func sameBridge(a, b *vnet.Bridge) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }
 
 func sameVLAN(a, b *vnet.VLANSet) bool {

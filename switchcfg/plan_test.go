@@ -48,7 +48,11 @@ func outcome(want, have switchcfg.State, owner string) string {
 	if plan.Empty() {
 		return "nothing to do\n"
 	}
-	return plan.String() + "reverse:\n" + plan.Reverse().String()
+	text := plan.String()
+	for _, line := range plan.Warnings {
+		text += "warning: " + line + "\n"
+	}
+	return text + "reverse:\n" + plan.Reverse().String()
 }
 
 func state(t *testing.T, dir, name string) switchcfg.State {
@@ -183,27 +187,27 @@ func TestCapabilitiesCheck(t *testing.T) {
 			"not supported here: br0: " + reason + "; network red needs VLAN trunk 1-4094 native 10",
 		},
 		"isolated": {
-			map[switchcfg.Feature]string{switchcfg.FeatureIsolated: "old kernel"},
+			map[switchcfg.Feature]string{switchcfg.FlagIsolated.Feature(): "old kernel"},
 			vnet.Policy{Isolated: true},
-			"not supported here: br0: old kernel; network red needs isolated ports",
+			"not supported here: br0: old kernel; network red needs isolated: true",
 		},
 		"learning off": {
-			map[switchcfg.Feature]string{switchcfg.FeatureLearning: "no such setting"},
+			map[switchcfg.Feature]string{switchcfg.FlagLearning.Feature(): "no such setting"},
 			vnet.Policy{Learning: vnet.ToggleOff},
 			"not supported here: br0: no such setting; network red needs learning: false",
 		},
 		"flood off": {
-			map[switchcfg.Feature]string{switchcfg.FeatureFlood: "no such setting"},
+			map[switchcfg.Feature]string{switchcfg.FlagFlood.Feature(): "no such setting"},
 			vnet.Policy{Flood: vnet.ToggleOff},
 			"not supported here: br0: no such setting; network red needs flood: false",
 		},
 		"BPDU guard by default": {
-			map[switchcfg.Feature]string{switchcfg.FeatureBPDUGuard: "no such setting"},
+			map[switchcfg.Feature]string{switchcfg.FlagBPDUGuard.Feature(): "no such setting"},
 			vnet.Policy{},
 			"not supported here: br0: no such setting; network red needs bpdu_guard: true",
 		},
 		"untagged":        {noVLAN, vnet.Policy{}, ""},
-		"learning on":     {map[switchcfg.Feature]string{switchcfg.FeatureLearning: "x"}, vnet.Policy{Learning: vnet.ToggleOn}, ""},
+		"learning on":     {map[switchcfg.Feature]string{switchcfg.FlagLearning.Feature(): "x"}, vnet.Policy{Learning: vnet.ToggleOn}, ""},
 		"nothing missing": {nil, vnet.Policy{VLAN: vnet.VLANSet{Access: 20}, Isolated: true}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,7 +268,7 @@ func TestDesiredBPDUGuard(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := state.Ports["vnet0"].Settings.BPDUGuard; got != c.want {
+		if got := state.Ports["vnet0"].Settings.Flags[switchcfg.FlagBPDUGuard]; got != c.want {
 			t.Errorf("%s, asked %s: got %s, want %s", c.driver, c.asked, got, c.want)
 		}
 	}

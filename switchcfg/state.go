@@ -37,17 +37,24 @@ type Settings struct {
 	// [vnet.VLANSet] is an untagged port.
 	VLAN *vnet.VLANSet `json:"vlan,omitempty"`
 	// MTU is of the port's device, in bytes.
-	MTU       int         `json:"mtu,omitempty"`
-	Isolated  vnet.Toggle `json:"isolated,omitempty"`
-	Learning  vnet.Toggle `json:"learning,omitempty"`
-	Flood     vnet.Toggle `json:"flood,omitempty"`
-	BPDUGuard vnet.Toggle `json:"bpduGuard,omitempty"`
+	MTU   int   `json:"mtu,omitempty"`
+	Flags Flags `json:"flags,omitzero"`
+	// Guard is nil to leave it alone. A pointer to the zero [Guard] is none.
+	Guard *Guard `json:"guard,omitempty"`
+	// QoS is nil to leave it alone, such as to libvirt. A pointer to the zero
+	// [vnet.QoS] is no limit.
+	QoS *vnet.QoS `json:"qos,omitempty"`
+	// Bridge is of the bridge itself, the port that is called like its switch.
+	Bridge *vnet.Bridge `json:"bridge,omitempty"`
 }
 
 // Port is one port of a switch, wanted or observed.
 type Port struct {
 	// Device is the port's name.
 	Device string `json:"device"`
+	// Index is, observed, the number that tells the device from a later one of
+	// its name, or zero on a switch that has none (the kernel's ifindex).
+	Index int `json:"index,omitempty"`
 	// Switch is the switch the device is a port of. Observed, it is empty when
 	// the device exists and is on none.
 	Switch string `json:"switch,omitempty"`
@@ -59,21 +66,51 @@ type Port struct {
 	Settings Settings `json:"settings,omitzero"`
 }
 
+// Released is the port without an owner, and without what only an owner has.
+func (p Port) Released() Port {
+	p.Owner = Owner{}
+	if p.Settings.Guard != nil {
+		p.Settings.Guard = &Guard{}
+	}
+	if p.Settings.QoS != nil {
+		p.Settings.QoS = &vnet.QoS{}
+	}
+	return p
+}
+
+// Uplink is the port of a switch that leads to the fabric.
+type Uplink struct {
+	// Device is, observed, the port's name, which is among the ports: the
+	// device that the spec names, or the bond that it is a member of. Empty
+	// means that there is none.
+	Device string `json:"device,omitempty"`
+	// Tag is, observed, the VLAN of an uplink that is a VLAN device itself.
+	Tag vnet.VLANID `json:"tag,omitempty"`
+	// VLANs are, wanted, those that it must carry at least, and Managed says
+	// that we see to it. It keeps all others that it has.
+	VLANs   vnet.VLANRanges `json:"vlans,omitempty"`
+	Managed bool            `json:"managed,omitempty"`
+}
+
 // State is the ports of one switch by device name, wanted or observed. Nothing
 // changes a State once it is made.
 type State struct {
 	Switch string `json:"switch"`
 	// Untagged is, observed, the VLAN that the switch puts untagged ports in
 	// (vlan_default_pvid of a Linux bridge), or zero when it has none.
-	Untagged vnet.VLANID     `json:"untagged,omitempty"`
-	Ports    map[string]Port `json:"ports,omitempty"`
+	Untagged vnet.VLANID `json:"untagged,omitempty"`
+	// MTU is, observed, that of the switch, or zero when it has none of its own.
+	MTU    int             `json:"mtu,omitempty"`
+	Uplink Uplink          `json:"uplink,omitzero"`
+	Ports  map[string]Port `json:"ports,omitempty"`
 }
 
 // Devices returns the names of the ports, sorted.
 func (s State) Devices() []string { return slices.Sorted(maps.Keys(s.Ports)) }
 
-// Desired returns the state that ports ask of sw. Every port must be of that
-// switch and have a device.
+// Desired returns the state that ports ask of sw, and what the spec asks of the
+// switch itself where it is ours. Every port must be of that switch and have a
+// device.
 //
 // Guest ports get a BPDU guard on switches that can have one, unless their
 // policy says otherwise: a guest's spanning tree frames would let it become
@@ -93,22 +130,26 @@ func Desired(ports []vnet.Port, sw vnet.Switch) (State, error) {
 			Owner:    Owner{Guest: p.Guest.UUID, MAC: p.MAC, Network: p.Network},
 			Settings: settings(p, sw.Driver),
 		}
+		if sw.Uplink != "" {
+			state.Uplink.VLANs = append(state.Uplink.VLANs, p.Policy.VLAN.All()...)
+		}
+	}
+	state.Uplink.VLANs = state.Uplink.VLANs.Normal()
+	if sw.Bridge.Owned {
+		state.Uplink.Managed = true
+		state.Ports[sw.Name] = Port{Device: sw.Name, Switch: sw.Name, Settings: Settings{Bridge: &sw.Bridge}}
 	}
 	return state, nil
 }
 
 func settings(p vnet.Port, driver vnet.Driver) Settings {
 	vlan := p.Policy.VLAN
-	s := Settings{
-		VLAN:      &vlan,
-		MTU:       p.MTU,
-		Isolated:  vnet.ToggleOf(p.Policy.Isolated),
-		Learning:  p.Policy.Learning,
-		Flood:     p.Policy.Flood,
-		BPDUGuard: p.Policy.BPDUGuard,
+	s := Settings{VLAN: &vlan, MTU: p.MTU, Flags: flagsOf(p.Policy), Guard: guardOf(p)}
+	if !p.LibvirtQoS {
+		s.QoS = qosOf(p)
 	}
-	if driver == vnet.DriverLinux && s.BPDUGuard == vnet.ToggleLeave {
-		s.BPDUGuard = vnet.ToggleOn
+	if driver == vnet.DriverLinux && s.Flags[FlagBPDUGuard] == vnet.ToggleLeave {
+		s.Flags[FlagBPDUGuard] = vnet.ToggleOn
 	}
 	return s
 }

@@ -58,18 +58,20 @@ func list(t *testing.T, env ...string) map[string]pkg {
 // named here may directly import, of this module, the listed ones only.
 func TestImportsPointOneWay(t *testing.T) {
 	allowed := map[string][]string{
-		"vnet":               {},
-		"libvirtnet":         {"vnet"},
-		"libvirtnet/virtapi": {"vnet", "libvirtnet"},
-		"switchcfg":          {"vnet"},
-		"switchcfg/linux":    {"vnet", "switchcfg", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
-		"switchcfg/ovs":      {"vnet", "switchcfg", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
-		"switchcfg/drivers":  {"vnet", "switchcfg", "switchcfg/linux", "switchcfg/ovs"},
-		"hooks":              {"vnet", "libvirtnet", "switchcfg", "internal/state"},
-		"verify":             {"vnet"},
-		"internal/config":    {"vnet"},
-		"internal/state":     {"vnet", "switchcfg"},
-		"internal/report":    {"vnet", "verify"},
+		"vnet":                     {},
+		"libvirtnet":               {"vnet"},
+		"libvirtnet/virtapi":       {"vnet", "libvirtnet"},
+		"switchcfg":                {"vnet"},
+		"switchcfg/linux":          {"vnet", "switchcfg", "switchcfg/internal/guard", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
+		"switchcfg/internal/guard": {"vnet", "switchcfg", "switchcfg/internal/nlconn", "switchcfg/internal/rtnl"},
+		"switchcfg/internal/rtnl":  {"switchcfg", "switchcfg/internal/nlconn"},
+		"switchcfg/ovs":            {"vnet", "switchcfg", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
+		"switchcfg/drivers":        {"vnet", "switchcfg", "switchcfg/linux", "switchcfg/ovs"},
+		"hooks":                    {"vnet", "libvirtnet", "switchcfg", "internal/state"},
+		"verify":                   {"vnet"},
+		"internal/config":          {"vnet"},
+		"internal/state":           {"vnet", "switchcfg"},
+		"internal/report":          {"vnet", "verify"},
 	}
 	packages := list(t)
 	for name, may := range allowed {

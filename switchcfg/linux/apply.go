@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -34,10 +35,13 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 	}
 	var applied []switchcfg.Change
 	for some := range slices.Chunk(plan.Changes, changesAtOnce) {
-		steps, admitted, errLook := d.steps(ctx, some)
-		touched, err := d.send(ctx, steps)
+		w, errLook := d.steps(ctx, some)
+		touched, err := d.send(ctx, w.steps)
+		if err == nil && len(w.guards) > 0 {
+			touched, err = true, d.setGuards(ctx, w.guards)
+		}
 		if touched {
-			applied = append(applied, some[:admitted]...)
+			applied = append(applied, some[:w.admitted]...)
 		}
 		// What was sent comes first in the plan, and so does its error.
 		if err == nil {
@@ -50,31 +54,46 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 	return applied, nil
 }
 
+// work is what carries out changes: messages about links, then one batch for the
+// guards. admitted is how many of the changes that is.
+type work struct {
+	steps    []step
+	guards   []guard.Port
+	admitted int
+}
+
 // steps looks at the ports of changes and encodes what may be done to them, up
-// to the first change that may not: admitted is how many come before it.
-func (d *Driver) steps(ctx context.Context, changes []switchcfg.Change) (steps []step, admitted int, err error) {
+// to the first change that may not.
+func (d *Driver) steps(ctx context.Context, changes []switchcfg.Change) (w work, err error) {
 	devices := make([]string, len(changes))
 	for i, c := range changes {
 		devices[i] = c.Device
 	}
 	bridge, links, err := d.look(ctx, devices)
 	if err != nil {
-		return nil, 0, err
+		return w, err
 	}
 	for i, c := range changes {
 		more, err := d.admit(ctx, c, links[i], bridge)
 		if err != nil {
-			return steps, i, fmt.Errorf("switch %s: port %s: %w", d.name, c.Device, err)
+			return w, fmt.Errorf("switch %s: port %s: %w", d.name, c.Device, err)
 		}
-		steps = append(steps, more...)
+		w.steps = append(w.steps, more...)
+		if to := guardOf(links[i], c.After); !to.equal(guardOf(links[i], c.Before)) {
+			w.guards = append(w.guards, to.Port)
+		}
+		w.admitted++
 	}
-	return steps, len(changes), nil
+	return w, nil
 }
 
 // admit finds out whether the change may be made to l, and encodes it.
 func (d *Driver) admit(ctx context.Context, c switchcfg.Change, l, bridge link) ([]step, error) {
 	if !l.Exists() {
 		return nil, fmt.Errorf("look it up: %w", switchcfg.ErrNoPort)
+	}
+	if c.Device == d.name {
+		return d.ownSteps(ctx, c, bridge)
 	}
 	found, err := d.port(ctx, bridge, l)
 	if err != nil {
@@ -89,7 +108,8 @@ func (d *Driver) admit(ctx context.Context, c switchcfg.Change, l, bridge link) 
 			return nil, err
 		}
 	}
-	return encode(c, l, master), nil
+	shaping, err := d.shapeSteps(ctx, l, qosOf(c.Before.Settings), qosOf(c.After.Settings))
+	return append(encode(c, l, master), shaping...), err
 }
 
 // send sends steps and returns the first error. touched says that the kernel got
@@ -107,8 +127,8 @@ func (d *Driver) send(ctx context.Context, steps []step) (touched bool, err erro
 		return true, fmt.Errorf("switch %s: change ports: %w", d.name, rtnl.Translate(err))
 	}
 	for i, s := range steps {
-		if err := answers[i].Err; err != nil {
-			return true, fmt.Errorf("switch %s: port %s: %s: %w", d.name, s.device, s.what, rtnl.Translate(err))
+		if err := d.translate(s, answers[i].Err); err != nil {
+			return true, fmt.Errorf("switch %s: port %s: %s: %w", d.name, s.device, s.what, err)
 		}
 	}
 	return true, nil
@@ -160,8 +180,8 @@ func encodeLink(c switchcfg.Change, l, master link) (step, bool) {
 		m.Attr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))
 		what = append(what, fmt.Sprintf("set mtu %d", mtu))
 	}
-	if c.Before.Owner != c.After.Owner {
-		m.Attr(unix.IFLA_IFALIAS, []byte(encodeMark(c.After.Owner)))
+	if alias := markOf(c.After.Owner, c.After.Settings); alias != markOf(c.Before.Owner, c.Before.Settings) {
+		m.Attr(unix.IFLA_IFALIAS, []byte(alias.String()))
 		what = append(what, "set alias")
 	}
 	if c.Before.Switch != c.After.Switch {
@@ -181,20 +201,16 @@ func encodePort(before, after switchcfg.Settings, l, master link) []step {
 	// bridge(8) marks the nested attribute; without the mark the kernel takes
 	// it for the spanning tree state, its meaning before 2010.
 	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	set := func(kind int, name string, from, to vnet.Toggle) {
-		if to != vnet.ToggleLeave && from != to {
-			info.AddRtAttr(kind, nl.Uint8Attr(boolByte(to == vnet.ToggleOn)))
-			what = append(what, fmt.Sprintf("set %s %s", name, to))
+	for _, f := range flagAttrs {
+		if to := after.Flags[f.flag]; to != vnet.ToggleLeave && before.Flags[f.flag] != to {
+			info.AddRtAttr(int(f.attr), nl.Uint8Attr(boolByte(to == vnet.ToggleOn)))
+			what = append(what, fmt.Sprintf("set %s %s", f.flag, to))
 		}
 	}
-	set(nl.IFLA_BRPORT_ISOLATED, "isolated", before.Isolated, after.Isolated)
-	set(nl.IFLA_BRPORT_LEARNING, "learning", before.Learning, after.Learning)
-	set(nl.IFLA_BRPORT_UNICAST_FLOOD, "flood", before.Flood, after.Flood)
-	set(nl.IFLA_BRPORT_GUARD, "bpdu guard", before.BPDUGuard, after.BPDUGuard)
 	if len(what) > 0 {
 		m.AddData(info)
 	}
-	add, remove := vlanChanges(before.VLAN, after.VLAN, master.defaultPVID)
+	add, remove := vlanChanges(before.VLAN, after.VLAN, master.defaultPVID())
 	if len(add) > 0 {
 		m.AddData(vlanAttr(add))
 		what = append(what, "set VLAN "+after.VLAN.String())
@@ -204,13 +220,30 @@ func encodePort(before, after switchcfg.Settings, l, master link) []step {
 		steps = append(steps, step{l.Name, strings.Join(what, ", "), m})
 	}
 	if len(remove) > 0 {
-		m := rtnl.LinkMessage(unix.RTM_DELLINK, unix.NLM_F_ACK, unix.AF_BRIDGE, l.Index)
 		var list []vlanEntry
 		for _, r := range remove {
 			list = append(list, vlanEntry{VLANRange: r})
 		}
-		m.AddData(vlanAttr(list))
-		steps = append(steps, step{l.Name, "remove VLAN " + remove.String(), m})
+		steps = append(steps, vlanStep(l, unix.RTM_DELLINK, "remove VLAN "+remove.String(), list))
+		steps = append(steps, emptyQueue(l)...)
+	}
+	return steps
+}
+
+// emptyQueue drops the frames that wait in a tap for its guest. Libvirt makes
+// the tap a port of the bridge, in its default VLAN, a while before we are asked:
+// what was flooded there meanwhile would be the first that the guest reads. The
+// kernel drops what no longer fits when it makes a tap's queue smaller, and
+// nothing when the link goes down and up.
+func emptyQueue(l link) []step {
+	if l.kind != "tun" || l.QueueLength == 0 {
+		return nil
+	}
+	var steps []step
+	for _, length := range []int{0, l.QueueLength} {
+		m := rtnl.LinkMessage(unix.RTM_SETLINK, unix.NLM_F_ACK, unix.AF_UNSPEC, l.Index)
+		m.Attr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(length)))
+		steps = append(steps, step{l.Name, "empty its queue", m})
 	}
 	return steps
 }
@@ -228,7 +261,7 @@ func vlanChanges(before, after *vnet.VLANSet, defaultPVID vnet.VLANID) (add []vl
 	} else if defaultPVID != 0 {
 		had = vnet.VLANRanges{single(defaultPVID)}
 	}
-	return add, subtract(had, members(add))
+	return add, had.Minus(members(add))
 }
 
 // vlanAttr is a list of VLANs, ranges as ranges.

@@ -49,7 +49,7 @@ func TestRefusedAmongMany(t *testing.T) {
 		for i, device := range devices {
 			change := switchcfg.Change{Device: device, Before: before.Ports[device], After: before.Ports[device]}
 			change.After.Owner = switchcfg.Owner{Guest: "u1", Network: "red"}
-			change.After.Settings.MTU, change.After.Settings.Isolated = 9000, vnet.ToggleOn
+			change.After.Settings.MTU, change.After.Settings.Flags[switchcfg.FlagIsolated] = 9000, vnet.ToggleOn
 			if i == 20 {
 				change.Device = c.bad
 				change.After.Settings.MTU = 70000

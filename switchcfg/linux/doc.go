@@ -15,8 +15,14 @@
 //
 // A port of ours carries a mark as its interface alias:
 // "virt-vnet guest=UUID mac=MAC network=NAME". A port with another alias is
-// somebody else's, and is never changed.
+// somebody else's, and is never changed. The words "guarded" and "shaped" in the
+// mark say that there is more of the port elsewhere: its guard and priority in
+// nftables (package guard), its rates in its queueing disciplines. Most ports
+// have neither, and cost no look there.
 //
-// Out of scope: making bridges, the bridge's own settings (spanning tree,
-// vlan_filtering, its MTU), VLAN tunnels and per-VLAN options.
+// [Properties] lists what the driver can make a port do, and what each needs of
+// the kernel. What only an attempt can tell is tried in a network namespace of
+// its own.
+//
+// Out of scope: making bridges, their MTU, VLAN tunnels and per-VLAN options.
 package linux

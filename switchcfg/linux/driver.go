@@ -8,25 +8,32 @@ import (
 	"fmt"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// Driver is a [switchcfg.Driver], [switchcfg.Learner] and [switchcfg.Vantager]
-// for one Linux bridge. It belongs to one goroutine at a time.
+// Driver is a [switchcfg.Driver], and all that a driver can be besides, for one
+// Linux bridge. It belongs to one goroutine at a time.
 //
 // A context is looked at between messages, which the kernel answers in
 // microseconds.
 type Driver struct {
-	name string
-	conn *rtnl.Conn
-	caps switchcfg.Capabilities
+	name  string
+	sw    vnet.Switch
+	conn  *rtnl.Conn
+	guard *guard.Conn // nil until it is needed
+	// lacksGuards is why there are no guards, or nothing; nil until it is tried.
+	lacksGuards *string
+	caps        switchcfg.Capabilities
 }
 
 var (
 	_ switchcfg.Driver   = (*Driver)(nil)
 	_ switchcfg.Learner  = (*Driver)(nil)
 	_ switchcfg.Vantager = (*Driver)(nil)
+	_ switchcfg.Sweeper  = (*Driver)(nil)
+	_ switchcfg.Adviser  = (*Driver)(nil)
 )
 
 // Open opens the Linux bridge sw.Name of this network namespace. The error is
@@ -37,7 +44,7 @@ func Open(ctx context.Context, sw vnet.Switch) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
 	}
-	d := &Driver{name: sw.Name, conn: conn}
+	d := &Driver{name: sw.Name, sw: sw, conn: conn}
 	bridge, err := d.bridge(ctx)
 	if err == nil {
 		d.caps, err = d.find(ctx, bridge)
@@ -55,7 +62,10 @@ func (d *Driver) Capabilities() switchcfg.Capabilities { return d.caps }
 // Close implements [switchcfg.Driver].
 func (d *Driver) Close() error {
 	d.conn.Close()
-	return nil
+	if d.guard == nil {
+		return nil
+	}
+	return d.guard.Close()
 }
 
 // bridge looks at the bridge itself.
@@ -96,13 +106,14 @@ func (d *Driver) checkBridge(l link) error {
 // find works out what the kernel and this bridge can do, without trying: a
 // kernel with VLAN filtering reports the bridge's default PVID, others do not.
 func (d *Driver) find(ctx context.Context, bridge link) (switchcfg.Capabilities, error) {
-	caps := switchcfg.Capabilities{Switch: d.name}
+	caps := switchcfg.Capabilities{Switch: d.name, Try: d.try}
 	reason := ""
 	switch {
 	case !bridge.vlanAware:
 		reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
-	case !bridge.filtering:
-		reason = fmt.Sprintf("vlan_filtering is off on %s: ip link set %s type bridge vlan_filtering 1", d.name, d.name)
+	case !bridge.filtering() && d.sw.Bridge.VLANFiltering != vnet.ToggleOn:
+		reason = fmt.Sprintf("vlan_filtering is off on %s: bridge: {vlan_filtering: true} at the switch in the spec, or: "+
+			"ip link set %s type bridge vlan_filtering 1", d.name, d.name)
 	default:
 		_, err := d.vlans(ctx, bridge.Index)
 		if rtnl.IsUnsupported(err) {

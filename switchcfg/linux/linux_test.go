@@ -148,6 +148,18 @@ func canFilter(t *testing.T) bool {
 	return err == nil
 }
 
+// timeless is what ip says of a link without what changes by itself: timers, and
+// the carrier, which a tap without a guest loses some time after it is made.
+func timeless(shown string) string {
+	return regexp.MustCompile(`[a-z_]+_timer +[0-9.]+|state \w+|<[A-Z,_-]*>`).ReplaceAllString(shown, "")
+}
+
+// limits is what tc says of a port.
+func limits(t *testing.T, device string) string {
+	t.Helper()
+	return run(t, "tc", "qdisc", "show", "dev", device) + run(t, "tc", "filter", "show", "dev", device, "ingress")
+}
+
 func fixture() switchtest.Fixture {
 	return switchtest.Fixture{
 		Switch: br0,
@@ -167,10 +179,8 @@ func fixture() switchtest.Fixture {
 			_ = exec.CommandContext(context.WithoutCancel(t.Context()), "ip", "link", "del", device).Run() // may be gone
 		},
 		Look: func(t *testing.T, device string) string {
-			// A tap without a guest loses its carrier some time after it is made.
-			moving := regexp.MustCompile(`[a-z_]+_timer +[0-9.]+|state \w+|<[A-Z,_-]*>`)
-			return moving.ReplaceAllString(ip(t, "-d", "link", "show", "dev", device), "") +
-				bridge(t, "vlan", "show", "dev", device)
+			return timeless(ip(t, "-d", "link", "show", "dev", device)) +
+				bridge(t, "vlan", "show", "dev", device) + limits(t, device)
 		},
 		MarkForeign: func(t *testing.T, device string) {
 			ip(t, "link", "set", device, "alias", "to the printer")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // Observe implements [switchcfg.Driver]. With a scope it asks for the devices
@@ -23,9 +24,17 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 	if err != nil {
 		return switchcfg.State{}, err
 	}
-	state := switchcfg.State{Switch: d.name, Ports: make(map[string]switchcfg.Port, len(links))}
+	state := switchcfg.State{Switch: d.name, MTU: bridge.MTU, Ports: make(map[string]switchcfg.Port, len(links))}
 	if d.tagging() {
-		state.Untagged = bridge.defaultPVID
+		state.Untagged = bridge.defaultPVID()
+		uplink, err := d.uplink(ctx, bridge)
+		if err != nil {
+			return switchcfg.State{}, fmt.Errorf("switch %s: look at uplink %s: %w", d.name, d.sw.Uplink, rtnl.Translate(err))
+		}
+		state.Uplink = switchcfg.Uplink{Device: uplink.Name, Tag: uplink.tag}
+		if uplink.Exists() && !slices.ContainsFunc(links, func(l link) bool { return l.Index == uplink.Index }) {
+			links = append(links, uplink)
+		}
 	}
 	for _, l := range links {
 		port, err := d.port(ctx, bridge, l)
@@ -34,7 +43,10 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 		}
 		state.Ports[l.Name] = port
 	}
-	return state, d.addVLANs(ctx, state, links, scope)
+	if err := d.addVLANs(ctx, state, links, scope); err != nil {
+		return switchcfg.State{}, err
+	}
+	return state, d.addElsewhere(ctx, state, links, scope)
 }
 
 // links returns the bridge and the devices in scope that exist.
@@ -47,18 +59,23 @@ func (d *Driver) links(ctx context.Context, scope switchcfg.Scope) (bridge link,
 		if links, err = d.ports(ctx, bridge.Index); err != nil {
 			return link{}, nil, fmt.Errorf("switch %s: list ports: %w", d.name, rtnl.Translate(err))
 		}
+		if d.sw.Bridge.Owned {
+			links = append(links, bridge)
+		}
 	}
 	return bridge, slices.DeleteFunc(links, func(l link) bool { return !l.Exists() }), nil
 }
 
-// port is the link without its VLANs.
+// port is the link, as far as it tells by itself. Of a bridge's own port there
+// are no settings but the bridge's.
 func (d *Driver) port(ctx context.Context, bridge, l link) (switchcfg.Port, error) {
-	owner, foreign := parseMark(l.Alias)
+	if l.Index == bridge.Index {
+		return switchcfg.Port{Device: l.Name, Index: l.Index, Switch: d.name, Settings: switchcfg.Settings{Bridge: &l.bridge}}, nil
+	}
+	m := parseMark(l.Alias)
 	port := switchcfg.Port{
-		Device: l.Name, Owner: owner, Foreign: foreign,
-		Settings: switchcfg.Settings{
-			MTU: l.MTU, Isolated: l.isolated, Learning: l.learning, Flood: l.flood, BPDUGuard: l.guard,
-		},
+		Device: l.Name, Index: l.Index, Owner: m.owner, Foreign: m.foreign,
+		Settings: switchcfg.Settings{MTU: l.MTU, Flags: l.flags, Guard: &switchcfg.Guard{}, QoS: &vnet.QoS{}},
 	}
 	switch l.Master {
 	case 0:
@@ -88,7 +105,7 @@ func (d *Driver) addVLANs(ctx context.Context, state switchcfg.State, links []li
 		found = all
 	}
 	for _, l := range links {
-		if !l.ofBridge {
+		if !l.ofBridge && l.Name != d.name {
 			continue
 		}
 		if scope.Devices != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -28,16 +29,25 @@ type link struct {
 	kind     string // such as "bridge" or "veth"; empty for hardware
 	ofBridge bool   // is a port of a Linux bridge
 
-	// Of a bridge.
-	vlanAware, filtering bool
-	defaultPVID          vnet.VLANID
-	spanningTree         bool
-	forwardDelay         time.Duration
+	tag vnet.VLANID // of a VLAN device
+
+	// Of a bridge: its settings, whether it knows of VLANs at all, and whether
+	// it hands IPv4 or IPv6 frames to iptables by itself.
+	bridge    vnet.Bridge
+	vlanAware bool
+	callsIPv4 bool
+	callsIPv6 bool
 
 	// Of a bridge's port.
-	isolated, learning, flood, guard vnet.Toggle
-	forwarding                       bool
+	flags      switchcfg.Flags
+	forwarding bool
 }
+
+// filtering reports whether a bridge tells VLANs apart.
+func (l link) filtering() bool { return l.bridge.VLANFiltering == vnet.ToggleOn }
+
+// defaultPVID is the VLAN that a bridge puts new ports in, or zero.
+func (l link) defaultPVID() vnet.VLANID { return l.bridge.DefaultPVID.Value }
 
 // describe says what kind of device it is.
 func (l link) describe() string {
@@ -58,8 +68,11 @@ func parseLink(base rtnl.Link) (link, error) {
 		case unix.IFLA_INFO_SLAVE_KIND:
 			l.ofBridge = rtnl.Text(value) == "bridge"
 		case unix.IFLA_INFO_DATA:
-			if l.kind == "bridge" {
+			switch l.kind {
+			case "bridge":
 				return rtnl.EachAttr(value, l.bridgeAttr)
+			case "vlan":
+				return rtnl.EachAttr(value, l.vlanAttr)
 			}
 		case unix.IFLA_INFO_SLAVE_DATA:
 			if l.ofBridge {
@@ -72,33 +85,59 @@ func parseLink(base rtnl.Link) (link, error) {
 }
 
 func (l *link) bridgeAttr(kind uint16, value []byte) error {
+	n := rtnl.Number(value)
 	switch kind {
 	case nl.IFLA_BR_VLAN_FILTERING:
-		l.filtering = rtnl.Number(value) != 0
+		l.bridge.VLANFiltering = vnet.ToggleOf(n != 0)
 	case nl.IFLA_BR_VLAN_DEFAULT_PVID:
 		l.vlanAware = true
-		l.defaultPVID = vnet.VLANID(rtnl.Number(value))
+		l.bridge.DefaultPVID = vnet.Given(vnet.VLANID(n))
 	case nl.IFLA_BR_STP_STATE:
-		l.spanningTree = rtnl.Number(value) != 0
+		l.bridge.STP = vnet.ToggleOf(n != 0)
+	case nl.IFLA_BR_PRIORITY:
+		l.bridge.Priority = vnet.Given(int(n))
 	case nl.IFLA_BR_FORWARD_DELAY:
-		l.forwardDelay = time.Duration(rtnl.Number(value)) * userTick
+		l.bridge.ForwardDelay = time.Duration(n) * userTick
+	case nl.IFLA_BR_NF_CALL_IPTABLES:
+		l.callsIPv4 = n != 0
+	case nl.IFLA_BR_NF_CALL_IP6TABLES:
+		l.callsIPv6 = n != 0
 	}
 	return nil
 }
 
+func (l *link) vlanAttr(kind uint16, value []byte) error {
+	if kind == nl.IFLA_VLAN_ID {
+		l.tag = vnet.VLANID(rtnl.Number(value))
+	}
+	return nil
+}
+
+// flagAttrs are the attributes of the flags of a port (linux/if_link.h).
+var flagAttrs = [...]struct {
+	attr uint16
+	flag switchcfg.Flag
+}{
+	{nl.IFLA_BRPORT_ISOLATED, switchcfg.FlagIsolated},
+	{nl.IFLA_BRPORT_LEARNING, switchcfg.FlagLearning},
+	{nl.IFLA_BRPORT_UNICAST_FLOOD, switchcfg.FlagFlood},
+	{nl.IFLA_BRPORT_MCAST_FLOOD, switchcfg.FlagMulticastFlood},
+	{nl.IFLA_BRPORT_BCAST_FLOOD, switchcfg.FlagBroadcastFlood},
+	{nl.IFLA_BRPORT_FAST_LEAVE, switchcfg.FlagFastLeave},
+	{nl.IFLA_BRPORT_NEIGH_SUPPRESS, switchcfg.FlagNeighSuppress},
+	{nl.IFLA_BRPORT_GUARD, switchcfg.FlagBPDUGuard},
+	{nl.IFLA_BRPORT_PROTECT, switchcfg.FlagRootBlock},
+}
+
 func (l *link) portAttr(kind uint16, value []byte) error {
-	on := vnet.ToggleOf(rtnl.Number(value) != 0)
-	switch kind {
-	case nl.IFLA_BRPORT_STATE:
+	if kind == nl.IFLA_BRPORT_STATE {
 		l.forwarding = rtnl.Number(value) == stateForwarding
-	case nl.IFLA_BRPORT_ISOLATED:
-		l.isolated = on
-	case nl.IFLA_BRPORT_LEARNING:
-		l.learning = on
-	case nl.IFLA_BRPORT_UNICAST_FLOOD:
-		l.flood = on
-	case nl.IFLA_BRPORT_GUARD:
-		l.guard = on
+		return nil
+	}
+	for _, f := range flagAttrs {
+		if f.attr == kind {
+			l.flags[f.flag] = vnet.ToggleOf(rtnl.Number(value) != 0)
+		}
 	}
 	return nil
 }

@@ -37,9 +37,33 @@ func address(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, n}) }
 // wire gives the port of a station a policy.
 func wire(t *testing.T, d switchcfg.Driver, s *lab.Station, policy vnet.Policy) switchcfg.Plan {
 	t.Helper()
-	want, err := switchcfg.Desired([]vnet.Port{{
-		Device: s.Device, Switch: "br0", Network: "red", Policy: policy, Guest: vnet.GuestRef{UUID: "u1"},
-	}}, br0)
+	return wirePort(t, d, br0, vnet.Port{
+		Device: s.Device, Switch: "br0", Network: "red", Policy: policy, Guest: vnet.GuestRef{UUID: "u1"}, MAC: vnet.MAC(s.MAC),
+	})
+}
+
+// wireMTU gives a port an MTU.
+func wireMTU(t *testing.T, d switchcfg.Driver, device string, mtu int) switchcfg.Plan {
+	t.Helper()
+	return wirePort(t, d, br0, vnet.Port{Device: device, Switch: "br0", Network: "red", MTU: mtu, Guest: vnet.GuestRef{UUID: "u1"}})
+}
+
+// wirePort brings a port to what is wanted of it, and checks that it is.
+func wirePort(t *testing.T, d switchcfg.Driver, sw vnet.Switch, port vnet.Port) switchcfg.Plan {
+	t.Helper()
+	plan := planPort(t, d, sw, port)
+	if _, err := d.Apply(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	if left := planPort(t, d, sw, port); !left.Empty() {
+		t.Fatalf("still to do:\n%s", left)
+	}
+	return plan
+}
+
+func planPort(t *testing.T, d switchcfg.Driver, sw vnet.Switch, port vnet.Port) switchcfg.Plan {
+	t.Helper()
+	want, err := switchcfg.Desired([]vnet.Port{port}, sw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +73,6 @@ func wire(t *testing.T, d switchcfg.Driver, s *lab.Station, policy vnet.Policy) 
 	}
 	plan, err := switchcfg.Diff(want, have, "")
 	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Apply(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	return plan
@@ -100,6 +121,7 @@ func TestIsolatedTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	reaches(t, a, b)
+	prove(t, "isolated", "an isolated guest reaches one that is not", "two isolated ones do not reach each other")
 }
 
 // TestVLANTraffic sends traffic where the kernel has VLAN filtering, as in the
@@ -122,6 +144,7 @@ func TestVLANTraffic(t *testing.T) {
 	doesNotReach(t, a, b)
 	wire(t, d, b, access(20))
 	reaches(t, a, b) // the twin: only the tag differs
+	prove(t, "access VLAN", "guests of VLAN 20 reach each other", "one of VLAN 30 they do not")
 
 	// A trunk with native VLAN 20 takes untagged frames into it, and one
 	// without takes none.
@@ -132,6 +155,7 @@ func TestVLANTraffic(t *testing.T) {
 	doesNotReach(t, a, b)
 	wire(t, d, b, vnet.Policy{VLAN: vnet.VLANSet{Trunk: trunk, Native: 20, NativeTagged: true}})
 	doesNotReach(t, a, b) // a's frames leave with a tag, which b does not read
+	prove(t, "native VLAN", "a trunk's untagged frames are in its native VLAN", "without one they are in none, and native_tagged sends none")
 
 	// A tagged VLAN reaches b's own VLAN device.
 	wire(t, d, a, access(30))
@@ -143,6 +167,7 @@ func TestVLANTraffic(t *testing.T) {
 	reaches(t, a, b)
 	wire(t, d, b, vnet.Policy{VLAN: vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 31, Last: 35}}}})
 	doesNotReach(t, a, b)
+	prove(t, "trunk", "a tagged VLAN of the trunk passes", "one that is not of it does not")
 
 	checkLearned(t, d, switchcfg.Learned{MAC: vnet.MAC(a.MAC), VLAN: 30, Device: a.Device})
 	checkVantage(t, d, 30, a, true)

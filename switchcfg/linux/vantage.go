@@ -177,8 +177,8 @@ func (d *Driver) plugPair(ctx context.Context, device, mark string, bridge link,
 // waitForwarding waits for the kernel to let frames through a new port.
 func (d *Driver) waitForwarding(ctx context.Context, port string, bridge link) error {
 	limit := forwardingLimit
-	if bridge.spanningTree {
-		limit += 2 * bridge.forwardDelay
+	if bridge.bridge.STP == vnet.ToggleOn {
+		limit += 2 * bridge.bridge.ForwardDelay
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

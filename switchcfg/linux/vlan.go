@@ -4,7 +4,6 @@
 package linux
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -58,7 +57,7 @@ func entries(set vnet.VLANSet) []vlanEntry {
 	if pvid := set.PVID(); pvid != 0 {
 		list = append(list, vlanEntry{VLANRange: single(pvid), pvid: true, untagged: !set.NativeTagged})
 	}
-	for _, r := range subtract(set.Trunk, vnet.VLANRanges{single(set.PVID())}) {
+	for _, r := range set.Trunk.Minus(vnet.VLANRanges{single(set.PVID())}) {
 		list = append(list, vlanEntry{VLANRange: r})
 	}
 	if text, ok := strings.CutPrefix(set.Extra, extraUntagged); ok {
@@ -81,25 +80,3 @@ func members(list []vlanEntry) vnet.VLANRanges {
 }
 
 func single(id vnet.VLANID) vnet.VLANRange { return vnet.VLANRange{First: id, Last: id} }
-
-// subtract is every VLAN of a that is not in b.
-func subtract(a, b vnet.VLANRanges) vnet.VLANRanges {
-	rest := slices.Clone(a.Normal())
-	for _, cut := range b {
-		var next vnet.VLANRanges
-		for _, r := range rest {
-			if r.Last < cut.First || r.First > cut.Last {
-				next = append(next, r)
-				continue
-			}
-			if r.First < cut.First {
-				next = append(next, vnet.VLANRange{First: r.First, Last: cut.First - 1})
-			}
-			if r.Last > cut.Last {
-				next = append(next, vnet.VLANRange{First: cut.Last + 1, Last: r.Last})
-			}
-		}
-		rest = next
-	}
-	return rest
-}

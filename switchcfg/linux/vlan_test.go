@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -95,41 +95,13 @@ func TestVLANChanges(t *testing.T) {
 	}
 }
 
-func TestMark(t *testing.T) {
-	t.Parallel()
-	owner := switchcfg.Owner{Guest: "u1", MAC: vnet.MAC{0x52, 0x54, 0, 1, 2, 3}, Network: "red"}
-	for name, c := range map[string]struct {
-		alias   string
-		owner   switchcfg.Owner
-		foreign string
-	}{
-		"foreign":           {"to the printer", switchcfg.Owner{}, "to the printer"},
-		"nearly ours":       {"virt-vnet guest=u1", switchcfg.Owner{}, "virt-vnet guest=u1"},
-		"no MAC":            {"virt-vnet guest=u1 mac=x network=red", switchcfg.Owner{}, "virt-vnet guest=u1 mac=x network=red"},
-		"a vantage":         {"virt-vnet vantage pid=1 start=2 ns=3", switchcfg.Owner{}, "virt-vnet vantage pid=1 start=2 ns=3"},
-		"none":              {"", switchcfg.Owner{}, ""},
-		"ours":              {"virt-vnet guest=u1 mac=52:54:00:01:02:03 network=red", owner, ""},
-		"ours without MAC":  {"virt-vnet guest=u1 mac= network=red", switchcfg.Owner{Guest: "u1", Network: "red"}, ""},
-		"free text network": {"virt-vnet guest=u1 mac= network=a network=b", switchcfg.Owner{Guest: "u1", Network: "a network=b"}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, foreign := parseMark(c.alias)
-			if got != c.owner || foreign != c.foreign {
-				t.Errorf("got %+v and %q, want %+v and %q", got, foreign, c.owner, c.foreign)
-			}
-			if back := encodeMark(got); foreign == "" && back != c.alias {
-				t.Errorf("there and back: got %q", back)
-			}
-		})
-	}
-}
-
 // FuzzParse feeds the parsers of kernel messages.
 func FuzzParse(f *testing.F) {
 	f.Add(vlanHeader(7))
 	f.Fuzz(func(_ *testing.T, msg []byte) {
 		_ = parseVLANs(msg, map[int][]vlanEntry{}) // must not panic
 		_, _ = parseNeighbour(msg)
+		_, _ = parseShape(rtnl.Answer{Payloads: [][]byte{msg}}, parseTBF)
+		_, _ = parseShape(rtnl.Answer{Payloads: [][]byte{msg}}, parsePolice)
 	})
 }

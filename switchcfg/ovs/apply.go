@@ -169,8 +169,8 @@ func changed(c switchcfg.Change, ids dict) row {
 	if after.VLAN != nil && (before.VLAN == nil || !before.VLAN.Equal(*after.VLAN)) {
 		columns = encode(*after.VLAN).row()
 	}
-	if after.Isolated != vnet.ToggleLeave && before.Isolated != after.Isolated {
-		columns["protected"] = after.Isolated == vnet.ToggleOn
+	if isolated := after.Flags[switchcfg.FlagIsolated]; isolated != vnet.ToggleLeave && before.Flags[switchcfg.FlagIsolated] != isolated {
+		columns["protected"] = isolated == vnet.ToggleOn
 	}
 	if c.Before.Owner != c.After.Owner {
 		columns["external_ids"] = remark(ids, c.After.Owner)
@@ -195,7 +195,7 @@ func (tx *transaction) add(c switchcfg.Change) {
 	columns := encode(*vlan).row()
 	columns["name"] = c.Device
 	columns["interfaces"] = device
-	columns["protected"] = c.After.Settings.Isolated == vnet.ToggleOn
+	columns["protected"] = c.After.Settings.Flags[switchcfg.FlagIsolated] == vnet.ToggleOn
 	columns["external_ids"] = mark(c.After.Owner)
 	columns["other_config"] = dict{"transient": "true"}
 	tx.ops = append(tx.ops,

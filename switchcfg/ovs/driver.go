@@ -81,12 +81,20 @@ func defaultRunDir() string {
 
 // Capabilities implements [switchcfg.Driver].
 func (d *Driver) Capabilities() switchcfg.Capabilities {
-	const none = "Open vSwitch has no such setting for a port"
-	return switchcfg.Capabilities{Switch: d.name, Missing: map[switchcfg.Feature]string{
-		switchcfg.FeatureLearning:  none,
-		switchcfg.FeatureFlood:     none,
-		switchcfg.FeatureBPDUGuard: "Open vSwitch has no BPDU guard",
-	}}
+	missing := map[switchcfg.Feature]string{}
+	for _, f := range switchcfg.Features() {
+		missing[f] = "Open vSwitch has no such setting for a port"
+	}
+	for _, f := range []switchcfg.Feature{
+		switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard,
+		switchcfg.FeatureInbound, switchcfg.FeatureOutbound, switchcfg.FeaturePriority,
+	} {
+		missing[f] = "virt-vnet has no " + string(f) + " for Open vSwitch"
+	}
+	missing[switchcfg.FlagBPDUGuard.Feature()] = "Open vSwitch has no BPDU guard"
+	delete(missing, switchcfg.FeatureVLAN)
+	delete(missing, switchcfg.FlagIsolated.Feature())
+	return switchcfg.Capabilities{Switch: d.name, Missing: missing}
 }
 
 // Close implements [switchcfg.Driver].

@@ -203,7 +203,7 @@ func (s seen) known(device string) switchcfg.Port {
 	if s.port != nil {
 		port.Owner = owner(s.port.ExternalIDs)
 		port.Settings.VLAN = decode(s.port.vlanColumns)
-		port.Settings.Isolated = vnet.ToggleOf(s.port.Protected)
+		port.Settings.Flags[switchcfg.FlagIsolated] = vnet.ToggleOf(s.port.Protected)
 	}
 	return port
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -167,26 +168,63 @@ func (s suite) fails(err, want error, name string) {
 
 // has reports whether the switch can do something.
 func (s suite) has(feature switchcfg.Feature) bool {
-	_, missing := s.driver.Capabilities().Missing[feature]
-	return !missing
+	caps := s.driver.Capabilities()
+	_, missing := caps.Missing[feature]
+	return !missing && (caps.Try == nil || caps.Try(feature) == "")
+}
+
+// asks are policies that ask for one feature each, in another way than a port
+// without any policy is.
+func asks() map[switchcfg.Feature]vnet.Policy {
+	rate := vnet.Rate{Bits: 100e6}
+	return map[switchcfg.Feature]vnet.Policy{
+		switchcfg.FeatureVLAN:                  {VLAN: vnet.VLANSet{Access: 20}},
+		switchcfg.FlagIsolated.Feature():       {Isolated: true},
+		switchcfg.FlagLearning.Feature():       {Learning: vnet.ToggleOff},
+		switchcfg.FlagFlood.Feature():          {Flood: vnet.ToggleOff},
+		switchcfg.FlagMulticastFlood.Feature(): {MulticastFlood: vnet.ToggleOff},
+		switchcfg.FlagBroadcastFlood.Feature(): {BroadcastFlood: vnet.ToggleOff},
+		switchcfg.FlagFastLeave.Feature():      {FastLeave: vnet.ToggleOn},
+		switchcfg.FlagNeighSuppress.Feature():  {NeighSuppress: vnet.ToggleOn},
+		switchcfg.FlagBPDUGuard.Feature():      {BPDUGuard: vnet.ToggleOn},
+		switchcfg.FlagRootBlock.Feature():      {RootBlock: vnet.ToggleOn},
+		switchcfg.FeatureAntiSpoof:             {AntiSpoof: true, DHCPGuard: vnet.ToggleOff, RAGuard: vnet.ToggleOff},
+		switchcfg.FeatureDHCPGuard:             {DHCPGuard: vnet.ToggleOn},
+		switchcfg.FeatureRAGuard:               {RAGuard: vnet.ToggleOn},
+		switchcfg.FeatureInbound:               {QoS: vnet.QoS{Inbound: rate}},
+		switchcfg.FeatureOutbound:              {QoS: vnet.QoS{Outbound: rate}},
+		switchcfg.FeaturePriority:              {QoS: vnet.QoS{Priority: 5}},
+	}
 }
 
 // fullPolicy asks for everything that the switch can do.
 func (s suite) fullPolicy() vnet.Policy {
-	p := vnet.Policy{Isolated: s.has(switchcfg.FeatureIsolated)}
-	if s.has(switchcfg.FeatureVLAN) {
-		p.VLAN.Access = 20
+	var full vnet.Policy
+	for feature, policy := range asks() {
+		if s.has(feature) {
+			full = both(full, policy)
+		}
 	}
-	if s.has(switchcfg.FeatureLearning) {
-		p.Learning = vnet.ToggleOff
+	return full
+}
+
+// both asks for what a and b ask for, which is not the same setting.
+func both(a, b vnet.Policy) vnet.Policy {
+	sum, more := reflect.ValueOf(&a).Elem(), reflect.ValueOf(b)
+	for i := range sum.NumField() {
+		switch {
+		case sum.Field(i).Type() == reflect.TypeFor[vnet.QoS]():
+			q := reflect.ValueOf(&a.QoS).Elem()
+			for j := range q.NumField() {
+				if q.Field(j).IsZero() {
+					q.Field(j).Set(more.Field(i).Field(j))
+				}
+			}
+		case !more.Field(i).IsZero():
+			sum.Field(i).Set(more.Field(i))
+		}
 	}
-	if s.has(switchcfg.FeatureFlood) {
-		p.Flood = vnet.ToggleOff
-	}
-	if s.has(switchcfg.FeatureBPDUGuard) {
-		p.BPDUGuard = vnet.ToggleOn
-	}
-	return p
+	return a
 }
 
 func deviceNames(n int) []string {

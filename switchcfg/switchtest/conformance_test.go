@@ -19,10 +19,7 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	all := map[switchcfg.Feature]string{}
-	for _, f := range []switchcfg.Feature{
-		switchcfg.FeatureVLAN, switchcfg.FeatureIsolated, switchcfg.FeatureLearning,
-		switchcfg.FeatureFlood, switchcfg.FeatureBPDUGuard,
-	} {
+	for _, f := range switchcfg.Features() {
 		all[f] = "out of " + string(f)
 	}
 	for name, sw := range map[string]switchtest.Switch{
@@ -31,7 +28,7 @@ func TestConformance(t *testing.T) {
 		"nothing":          {Missing: all, Switch: vnet.Switch{Driver: vnet.DriverOVS}},
 		"no VLAN":          {Missing: map[switchcfg.Feature]string{switchcfg.FeatureVLAN: "out of VLANs"}},
 		"an Open vSwitch":  {Switch: vnet.Switch{Driver: vnet.DriverOVS}},
-		"not for learning": {Missing: map[switchcfg.Feature]string{switchcfg.FeatureLearning: "out of learning"}},
+		"not for learning": {Missing: map[switchcfg.Feature]string{switchcfg.FlagLearning.Feature(): "out of learning"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,9 +87,9 @@ func TestFailAt(t *testing.T) {
 	if !errors.Is(err, broken) || len(applied) != 2 {
 		t.Fatalf("applied %d changes and got error %v, want 2 and %v", len(applied), err, broken)
 	}
-	want := `vnet0: switch br0, vlan untagged, mtu 1500, isolated off, learning on, flood on, bpdu-guard on, owner guest u1, network red
-vnet1: switch br0, vlan untagged, mtu 1500, isolated off, learning on, flood on, bpdu-guard on, owner guest u1, network red
-vnet2: switch br0, vlan untagged, mtu 1500, isolated off, learning on, flood on, bpdu-guard off, owner none
+	want := `vnet0: switch br0, vlan untagged, mtu 1500, bpdu-guard on, owner guest u1, network red
+vnet1: switch br0, vlan untagged, mtu 1500, bpdu-guard on, owner guest u1, network red
+vnet2: switch br0, vlan untagged, mtu 1500, owner none
 `
 	if diff := cmp.Diff(want, host.String()); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)

@@ -19,12 +19,14 @@ const vantageMark = "virt-vnet vantage"
 type driver struct {
 	host *Host
 	sw   *Switch
+	as   vnet.Switch // what it was opened as: with the spec's wishes
 }
 
 var (
 	_ switchcfg.Driver   = (*driver)(nil)
 	_ switchcfg.Learner  = (*driver)(nil)
 	_ switchcfg.Vantager = (*driver)(nil)
+	_ switchcfg.Sweeper  = (*driver)(nil)
 )
 
 func (d *driver) Capabilities() switchcfg.Capabilities {
@@ -47,7 +49,27 @@ func (d *driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 			state.Ports[device] = port
 		}
 	}
+	if uplink, ok := d.host.devices[d.as.Uplink]; ok && uplink.Switch == d.sw.Name {
+		state.Uplink.Device, state.Ports[d.as.Uplink] = d.as.Uplink, uplink
+	}
+	if slices.Contains(scope.Devices, d.sw.Name) || scope.Devices == nil && d.as.Bridge.Owned {
+		state.Ports[d.sw.Name] = d.own()
+	}
 	return state, nil
+}
+
+// own is the switch's own port.
+func (d *driver) own() switchcfg.Port {
+	own := d.sw.Own
+	return switchcfg.Port{Device: d.sw.Name, Switch: d.sw.Name, Settings: switchcfg.Settings{Bridge: &own}}
+}
+
+// Sweep implements [switchcfg.Sweeper].
+func (d *driver) Sweep(ctx context.Context, _ []int) error {
+	d.host.mu.Lock()
+	defer d.host.mu.Unlock()
+	d.sw.Swept++
+	return ctx.Err()
 }
 
 func (d *driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Change, error) {
@@ -69,6 +91,10 @@ func (d *driver) change(ctx context.Context, c switchcfg.Change) error {
 	}
 	if err := d.host.fault(); err != nil {
 		return err
+	}
+	if c.Device == d.sw.Name {
+		d.sw.Own = *c.After.Settings.Bridge
+		return nil
 	}
 	found, ok := d.host.devices[c.Device]
 	if !ok {
@@ -111,17 +137,15 @@ func overlay(have *switchcfg.Settings, want switchcfg.Settings) {
 	if want.MTU != 0 {
 		have.MTU = want.MTU
 	}
-	for _, t := range []struct {
-		have *vnet.Toggle
-		want vnet.Toggle
-	}{
-		{&have.Isolated, want.Isolated},
-		{&have.Learning, want.Learning},
-		{&have.Flood, want.Flood},
-		{&have.BPDUGuard, want.BPDUGuard},
-	} {
-		if t.want != vnet.ToggleLeave {
-			*t.have = t.want
+	if want.Guard != nil {
+		have.Guard = want.Guard
+	}
+	if want.QoS != nil {
+		have.QoS = want.QoS
+	}
+	for f := range switchcfg.AllFlags() {
+		if want.Flags[f] != vnet.ToggleLeave {
+			have.Flags[f] = want.Flags[f]
 		}
 	}
 }

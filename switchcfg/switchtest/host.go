@@ -29,6 +29,7 @@ type Host struct {
 	failAt   int
 	failWith error
 	vantages int
+	made     int // devices so far
 }
 
 // Switch is one switch of a [Host].
@@ -38,6 +39,11 @@ type Switch struct {
 	Missing map[switchcfg.Feature]string
 	// Untagged is the VLAN of untagged ports.
 	Untagged vnet.VLANID
+	// Own is the settings of the switch itself. The embedded Switch.Bridge is
+	// what the spec wants of them, and Switch.Uplink a device of the host.
+	Own vnet.Bridge
+	// Swept counts the calls of Sweep.
+	Swept int
 }
 
 // NewHost returns a host with switches and no devices.
@@ -64,14 +70,15 @@ func (h *Host) Open(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, erro
 	if !ok || (sw.Driver != 0 && sw.Driver != found.Driver) {
 		return nil, fmt.Errorf("switch %s: %w", sw.Name, switchcfg.ErrNoSwitch)
 	}
-	return &driver{host: h, sw: found}, nil
+	return &driver{host: h, sw: found, as: sw}, nil
 }
 
 // AddDevice makes a device that is on no switch.
 func (h *Host) AddDevice(device string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.devices[device] = switchcfg.Port{Device: device, Settings: switchcfg.Settings{MTU: defaultMTU}}
+	h.made++
+	h.devices[device] = switchcfg.Port{Device: device, Index: h.made, Settings: switchcfg.Settings{MTU: defaultMTU}}
 }
 
 // Plug makes device a port of a switch, as libvirt does before a guest starts.
@@ -96,11 +103,27 @@ func (h *Host) plugged(port switchcfg.Port, name string) switchcfg.Port {
 		}
 	}
 	give(switchcfg.FeatureVLAN, func() { s.VLAN = &vnet.VLANSet{Access: sw.Untagged} })
-	give(switchcfg.FeatureIsolated, func() { s.Isolated = vnet.ToggleOff })
-	give(switchcfg.FeatureLearning, func() { s.Learning = vnet.ToggleOn })
-	give(switchcfg.FeatureFlood, func() { s.Flood = vnet.ToggleOn })
-	give(switchcfg.FeatureBPDUGuard, func() { s.BPDUGuard = vnet.ToggleOff })
+	for f := range switchcfg.AllFlags() {
+		give(f.Feature(), func() { s.Flags[f] = f.Normal() })
+	}
+	give(switchcfg.FeatureAntiSpoof, func() { s.Guard = &switchcfg.Guard{} })
+	give(switchcfg.FeatureInbound, func() { s.QoS = &vnet.QoS{} })
 	return port
+}
+
+// Own returns the settings of a switch itself, and how often it was swept.
+func (h *Host) Own(name string) (own vnet.Bridge, swept int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sw := h.switches[name]
+	return sw.Own, sw.Swept
+}
+
+// Port returns a device as it is.
+func (h *Host) Port(device string) switchcfg.Port {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.devices[device]
 }
 
 // Change lets change alter a device behind the driver's back.
@@ -145,7 +168,7 @@ func (h *Host) String() string {
 }
 
 // describe is one line about a port: the device, its switch, and every setting
-// that the switch has.
+// that the switch has; of flags those that are not normal.
 func describe(p switchcfg.Port) string {
 	words := []string{p.Device + ":"}
 	add := func(name, value string) { words = append(words, name+" "+value) }
@@ -159,18 +182,16 @@ func describe(p switchcfg.Port) string {
 		add("vlan", s.VLAN.String())
 	}
 	add("mtu", fmt.Sprint(s.MTU))
-	for _, toggle := range []struct {
-		name  string
-		value vnet.Toggle
-	}{
-		{"isolated", s.Isolated},
-		{"learning", s.Learning},
-		{"flood", s.Flood},
-		{"bpdu-guard", s.BPDUGuard},
-	} {
-		if toggle.value != vnet.ToggleLeave {
-			add(toggle.name, toggle.value.String())
+	for f := range switchcfg.AllFlags() {
+		if s.Flags[f] != vnet.ToggleLeave && s.Flags[f] != f.Normal() {
+			add(strings.ReplaceAll(f.String(), " ", "-"), s.Flags[f].String())
 		}
+	}
+	if g := s.Guard; g != nil && !g.IsZero() {
+		add("guard", fmt.Sprint(*g))
+	}
+	if q := s.QoS; q != nil && *q != (vnet.QoS{}) {
+		add("qos", fmt.Sprint(*q))
 	}
 	add("owner", p.Owner.String())
 	if p.Foreign != "" {

@@ -96,20 +96,17 @@ func (s suite) taken() {
 func (s suite) unsupported() {
 	device := s.device("ct0", true)
 	caps := s.driver.Capabilities()
-	policies := map[switchcfg.Feature]vnet.Policy{
-		switchcfg.FeatureVLAN:      {VLAN: vnet.VLANSet{Access: 20}},
-		switchcfg.FeatureIsolated:  {Isolated: true},
-		switchcfg.FeatureLearning:  {Learning: vnet.ToggleOff},
-		switchcfg.FeatureFlood:     {Flood: vnet.ToggleOff},
-		switchcfg.FeatureBPDUGuard: {BPDUGuard: vnet.ToggleOn},
-	}
-	for feature, policy := range policies {
+	for feature, policy := range asks() {
 		want, err := switchcfg.Desired([]vnet.Port{s.port(device, policy)}, s.Switch)
 		if err != nil {
 			s.Fatal(err)
 		}
 		err = caps.Check(want)
 		reason, missing := caps.Missing[feature]
+		if !missing && caps.Try != nil {
+			reason = caps.Try(feature)
+			missing = reason != ""
+		}
 		if !missing {
 			if err != nil && !s.missesOther(feature) {
 				s.Errorf("%s is not missing, yet refused: %v", feature, err)
@@ -126,7 +123,7 @@ func (s suite) unsupported() {
 // missesOther reports whether a port that asks for one feature only is refused
 // for another, which [switchcfg.Desired] asks for by itself.
 func (s suite) missesOther(feature switchcfg.Feature) bool {
-	return feature != switchcfg.FeatureBPDUGuard && !s.has(switchcfg.FeatureBPDUGuard)
+	return feature != switchcfg.FlagBPDUGuard.Feature() && !s.has(switchcfg.FlagBPDUGuard.Feature())
 }
 
 func (s suite) cancelled() {

@@ -152,17 +152,15 @@ func (s suite) vlans() {
 
 func (s suite) settings() {
 	device := s.device("ct0", true)
-	for _, change := range []func(*vnet.Port){
-		func(p *vnet.Port) { p.MTU = 1400 },
-		func(p *vnet.Port) { p.Policy.Isolated = s.has(switchcfg.FeatureIsolated) },
-		func(p *vnet.Port) { p.Policy.Learning = vnet.ToggleOf(!s.has(switchcfg.FeatureLearning)) },
-		func(p *vnet.Port) { p.Policy.Flood = vnet.ToggleOf(!s.has(switchcfg.FeatureFlood)) },
-		func(p *vnet.Port) { p.Policy.BPDUGuard = vnet.ToggleOff },
-		func(p *vnet.Port) { p.Network = "blue" },
-		func(*vnet.Port) {},
-	} {
-		port := s.port(device, vnet.Policy{})
-		change(&port)
+	ports := []vnet.Port{s.port(device, vnet.Policy{BPDUGuard: vnet.ToggleOff})}
+	for feature, policy := range asks() {
+		if s.has(feature) {
+			ports = append(ports, s.port(device, policy), s.port(device, vnet.Policy{}))
+		}
+	}
+	small, moved := s.port(device, vnet.Policy{}), s.port(device, vnet.Policy{})
+	small.MTU, moved.Network = 1400, "blue"
+	for _, port := range append(ports, small, moved, s.port(device, s.fullPolicy()), s.port(device, vnet.Policy{})) {
 		s.apply(s.mustPlan(port))
 		s.settled(port)
 	}
