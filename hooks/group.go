@@ -74,6 +74,11 @@ func (w *Wirer) prepare(ctx context.Context, g *group, uuid string) error {
 	if err := w.open(ctx, g); err != nil {
 		return err
 	}
+	return g.study(ctx, uuid)
+}
+
+// study finds out what is to be done to the switch of g, which is open.
+func (g *group) study(ctx context.Context, uuid string) error {
 	for _, p := range g.ports {
 		if p.Device == "" {
 			return fmt.Errorf("network %s: NIC %s has no device on the host: the guest does not run", p.Network, p.MAC)
@@ -83,7 +88,9 @@ func (w *Wirer) prepare(ctx context.Context, g *group, uuid string) error {
 	if g.want, err = switchcfg.Desired(g.ports, g.sw); err != nil {
 		return err
 	}
-	if err := g.driver.Capabilities().Check(g.want); err != nil {
+	caps := g.driver.Capabilities()
+	caps.Try = nil // the changes themselves are the attempt, and are undone
+	if err := caps.Check(g.want); err != nil {
 		return err
 	}
 	if g.have, err = g.driver.Observe(ctx, switchcfg.Scope{Devices: append(g.want.Devices(), g.old...)}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/state"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -96,7 +98,7 @@ func TestLibvirtGuest(t *testing.T) {
 		t.Fatalf("record %+v, %v, want a complete one of two ports that has started", record, err)
 	}
 	lan, red := h.br0(t)[record.Ports[0].Device], h.ovs0(t)[record.Ports[1].Device]
-	if lan.Owner.Guest != g.UUID || lan.Settings.Isolated != vnet.ToggleOn {
+	if lan.Owner.Guest != g.UUID || lan.Settings.Flags[switchcfg.FlagIsolated] != vnet.ToggleOn {
 		t.Errorf("lan: %+v, want it isolated, of the guest", lan)
 	}
 	if red.Owner.Guest != g.UUID || red.Settings.VLAN == nil || red.Settings.VLAN.Access != 20 {
@@ -110,7 +112,7 @@ func TestLibvirtGuest(t *testing.T) {
 	if _, err := h.Guest(g.UUID); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("record: %v, want none after the end", err)
 	}
-	if now := h.br0(t)["foreign0"]; now != foreign {
+	if now := h.br0(t)["foreign0"]; !reflect.DeepEqual(now, foreign) {
 		t.Errorf("foreign port: %+v, want %+v", now, foreign)
 	}
 	for _, driver := range []string{"qemu", "network"} {

@@ -6,6 +6,7 @@ package hooks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
@@ -20,6 +21,11 @@ type GuestPlan struct {
 	UUID      string    `json:"uuid,omitempty"`
 	Operation string    `json:"operation"`
 	NICs      []NICPlan `json:"nics"`
+	// Switches are the changes to switches themselves and to their uplinks, such
+	// as "br0: eth0: vlan: access 1 -> trunk 1,20 native 1".
+	Switches []string `json:"switches,omitempty"`
+	// Warnings are what the wiring would do to others, a line each.
+	Warnings []string `json:"warnings,omitempty"`
 	// Note says what the operation does when it is not wiring.
 	Note string `json:"note,omitempty"`
 }
@@ -80,6 +86,8 @@ func (w *Wirer) Plan(ctx context.Context, dom libvirtnet.Domain) (plan GuestPlan
 			errs = append(errs, byPolicy(g.onFailure, err))
 			plan.note(g, err)
 		}
+		plan.Switches = append(plan.Switches, g.besides()...)
+		plan.Warnings = append(plan.Warnings, g.plan.Warnings...)
 	}
 	for i, l := range legs {
 		if !l.wired() {
@@ -115,6 +123,20 @@ func (p *GuestPlan) note(g *group, err error) {
 	}
 }
 
+// besides are the lines of the plan that are not about ports of the guest.
+func (g *group) besides() []string {
+	var lines []string
+	for _, c := range g.plan.Changes {
+		if c.Device != g.sw.Name && c.Device != g.have.Uplink.Device {
+			continue
+		}
+		for _, line := range c.Lines() {
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", g.sw.Name, c.Device, line))
+		}
+	}
+	return lines
+}
+
 // look finds out what would change on the switch of g, by device.
 func (w *Wirer) look(ctx context.Context, g *group, changes map[string][]string) error {
 	if err := w.able(ctx, g); err != nil {
@@ -124,6 +146,7 @@ func (w *Wirer) look(ctx context.Context, g *group, changes map[string][]string)
 	if err != nil {
 		return g.wrap(err)
 	}
+	g.have = have
 	there := switchcfg.State{Switch: g.want.Switch, Ports: map[string]switchcfg.Port{}}
 	for device, port := range g.want.Ports {
 		if _, ok := have.Ports[device]; ok {
@@ -132,11 +155,11 @@ func (w *Wirer) look(ctx context.Context, g *group, changes map[string][]string)
 		}
 		changes[device] = switchcfg.Change{Device: device, After: port}.Lines()
 	}
-	plan, err := switchcfg.Diff(there, have, "")
-	if err != nil {
+	there.Uplink = g.want.Uplink
+	if g.plan, err = switchcfg.Diff(there, have, ""); err != nil {
 		return g.wrap(err)
 	}
-	for _, c := range plan.Changes {
+	for _, c := range g.plan.Changes {
 		changes[c.Device] = c.Lines()
 	}
 	return nil

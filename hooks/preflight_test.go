@@ -22,7 +22,7 @@ func TestPreflightFails(t *testing.T) {
 	}{
 		"unreachable": {func(m *memory) { m.openError = switchcfg.ErrUnreachable }, "lan", "does not answer", false},
 		"incapable": {func(m *memory) {
-			m.missing = map[switchcfg.Feature]string{switchcfg.FeatureBPDUGuard: "no guard here"}
+			m.missing = map[switchcfg.Feature]string{switchcfg.FlagBPDUGuard.Feature(): "no guard here"}
 		}, "lan", "no guard here", false},
 		"warns": {func(m *memory) { m.openError = boom }, "soft", "boom", true},
 	} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -230,7 +231,7 @@ func TestProcessOVSDBGone(t *testing.T) {
 			} else if err := h.Vswitchd().Resume(); err != nil {
 				t.Fatal(err)
 			}
-			if now := h.br0(t)["tap0"]; now != before {
+			if now := h.br0(t)["tap0"]; !reflect.DeepEqual(now, before) {
 				t.Errorf("br0 tap0: %+v, want it as before: %+v", now, before)
 			}
 			if owner := h.ovs0(t)["tap1"].Owner; !owner.IsZero() {
@@ -275,7 +276,7 @@ func TestProcessKilledBetweenNICs(t *testing.T) {
 				}
 				mustHook(t, "stopped", guest)
 			}
-			if now := h.br0(t)["tap0"]; now != before {
+			if now := h.br0(t)["tap0"]; !reflect.DeepEqual(now, before) {
 				t.Errorf("tap0: %+v, want it as before: %+v", now, before)
 			}
 			if now := h.ovs0(t)["tap1"]; !now.Owner.IsZero() {
@@ -350,7 +351,7 @@ func TestProcessOVSDBDiesInTheMiddle(t *testing.T) {
 		strings.Count(text, "\n") != 1 {
 		t.Errorf("stderr %q, want one line that names the switch", text)
 	}
-	if now := h.br0(t)["tap0"]; now != before {
+	if now := h.br0(t)["tap0"]; !reflect.DeepEqual(now, before) {
 		t.Errorf("br0 tap0: %+v, want it as before: %+v", now, before)
 	}
 	if err := errors.Join(h.Vswitchd().Resume(), h.StartOVS(t.Context())); err != nil {
@@ -402,12 +403,12 @@ func TestProcessesAtOnce(t *testing.T) {
 	ports := h.br0(t)
 	for i := range guests {
 		port := ports[fmt.Sprintf("tap%d", i)]
-		if port.Owner.Guest != uuidOf(i) || port.Settings.Isolated != vnet.ToggleOn {
+		if port.Owner.Guest != uuidOf(i) || port.Settings.Flags[switchcfg.FlagIsolated] != vnet.ToggleOn {
 			t.Errorf("%+v, want it isolated, of %s", port, uuidOf(i))
 		}
 	}
 	for _, foreign := range []string{"foreign0", "foreign1"} {
-		if ports[foreign] != before[foreign] {
+		if !reflect.DeepEqual(ports[foreign], before[foreign]) {
 			t.Errorf("%+v, want %+v", ports[foreign], before[foreign])
 		}
 	}
@@ -416,7 +417,7 @@ func TestProcessesAtOnce(t *testing.T) {
 	}
 	all("stopped")
 	for device, port := range h.br0(t) {
-		if !port.Owner.IsZero() || port.Settings.Isolated != vnet.ToggleOff {
+		if !port.Owner.IsZero() || port.Settings.Flags[switchcfg.FlagIsolated] != vnet.ToggleOff {
 			t.Errorf("%s: %+v, want it released", device, port)
 		}
 	}
@@ -439,7 +440,7 @@ func TestProcessForeignPort(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, `marked "mine"`) {
 		t.Errorf("exit code %d, stderr %q, want a refusal that names the mark", code, stderr)
 	}
-	if now := h.br0(t)["tap0"]; now != before {
+	if now := h.br0(t)["tap0"]; !reflect.DeepEqual(now, before) {
 		t.Errorf("%+v, want it untouched: %+v", now, before)
 	}
 }

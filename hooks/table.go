@@ -69,17 +69,17 @@ type Operation struct {
 // Operations returns the operation table. Whatever is not in it, virt-vnet does
 // nothing at and exits with 0.
 func Operations() []Operation {
-	const unplug = "release the guest's ports, drop its record; fine when already gone"
+	const unplug = "release the guest's ports, drop its record, take off the uplink what no port needs any more; fine when already gone"
 	const portCheck = "check that the network's switch is up and can do what the network needs"
 	return []Operation{
 		{
 			Driver: "qemu", Name: "prepare", OnFailure: Refuse, parse: libvirtnet.ParseDomain,
-			Does: "check that the networks' records are readable, their switches up and able to do what is needed",
+			Does: "check that the networks' records are readable, their switches up and able to do what is needed; log what on the host spoils their traffic",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Prepare },
 		},
 		{
 			Driver: "qemu", Name: "start", OnFailure: Refuse, parse: libvirtnet.ParseDomain, wires: true,
-			Does: "wire every NIC in networks of ours; undo all if one fails",
+			Does: "set up bridges of ours and the VLANs of their uplinks, wire every NIC in networks of ours; undo all if one fails",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Start },
 		},
 		{

@@ -12,6 +12,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // Two locks keep hooks apart. The guest's makes its record, which spans
@@ -107,6 +108,32 @@ func (w *Wirer) releaseOn(ctx context.Context, g *group, record state.Guest) err
 	if err := w.open(ctx, g); err != nil {
 		return err
 	}
+	if err := w.releasePorts(ctx, g, record, devices); err != nil {
+		return err
+	}
+	return w.tidy(ctx, g, indices(record, g.sw.Name))
+}
+
+// indices are the numbers of the guest's ports of which the switch keeps
+// something apart.
+func indices(record state.Guest, sw string) []int {
+	gone := []int{}
+	for _, p := range record.Ports {
+		if image, ok := beforeImage(record, sw, p.Device); ok && guarded(p) && image.Index != 0 {
+			gone = append(gone, image.Index)
+		}
+	}
+	return gone
+}
+
+// guarded reports whether the port had something that its switch keeps apart
+// from it.
+func guarded(p vnet.Port) bool {
+	antiSpoof, dhcp, ra := p.Policy.Guards()
+	return antiSpoof || dhcp || ra || p.Policy.QoS.Priority != 0
+}
+
+func (w *Wirer) releasePorts(ctx context.Context, g *group, record state.Guest, devices []string) error {
 	// Libvirt may take a device away, or give its name to another guest, while
 	// we look: then we look again. Each time there is one less.
 	for range devices {
@@ -139,8 +166,8 @@ func releasePlan(record state.Guest, have switchcfg.State) switchcfg.Plan {
 		if !ok {
 			before = found
 		}
-		before.Switch, before.Owner = found.Switch, switchcfg.Owner{}
-		plan.Changes = append(plan.Changes, switchcfg.Change{Device: device, Before: found, After: before})
+		before.Switch = found.Switch
+		plan.Changes = append(plan.Changes, switchcfg.Change{Device: device, Before: found, After: before.Released()})
 	}
 	return plan
 }
@@ -172,8 +199,25 @@ func (w *Wirer) Preflight(ctx context.Context, dom libvirtnet.Domain) (err error
 	defer func() { err = errors.Join(err, closeAll(groups)) }()
 	for _, g := range groups {
 		errs = append(errs, byPolicy(g.onFailure, w.able(ctx, g)))
+		w.advise(ctx, g)
 	}
 	return combine(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+}
+
+// advise logs what on the host spoils the traffic of the switch: the guest may
+// start, and whoever wonders why it reaches nobody will look there.
+func (w *Wirer) advise(ctx context.Context, g *group) {
+	adviser, ok := g.driver.(switchcfg.Adviser)
+	if !ok {
+		return
+	}
+	lines, err := adviser.Advise(ctx)
+	if err != nil {
+		w.log().Warn("no advice", "switch", g.sw.Name, "error", err)
+	}
+	for _, line := range lines {
+		w.log().Warn(line, "switch", g.sw.Name)
+	}
 }
 
 // able reports why the switch cannot do what is asked.

@@ -96,7 +96,10 @@ func (j *job) run(ctx context.Context) (changed []switchcfg.Plan, err error) {
 	}
 	for _, g := range j.groups {
 		if len(g.applied) > 0 {
-			changed = append(changed, switchcfg.Plan{Switch: g.sw.Name, Changes: g.applied})
+			changed = append(changed, switchcfg.Plan{Switch: g.sw.Name, Changes: g.applied, Warnings: g.plan.Warnings})
+			for _, warning := range g.plan.Warnings {
+				j.w.log().Warn(warning, "guest", j.guest.Name)
+			}
 			j.w.log().Info("wired", "guest", j.guest.Name, "switch", g.sw.Name, "ports", len(g.ports), "changed", len(g.applied))
 		}
 	}
@@ -136,7 +139,12 @@ func (j *job) commit(ctx context.Context) error {
 	}
 	uuid := j.guest.UUID
 	j.each(
-		func(g *group) error { return apply(ctx, g, uuid) },
+		func(g *group) error {
+			if err := j.w.noteSwitch(g); err != nil {
+				return err
+			}
+			return apply(ctx, g, uuid)
+		},
 		func(g *group) error { return undo(ctx, []*group{g}) },
 	)
 	if !refused(j.errs) {

@@ -109,13 +109,12 @@ func TestWire(t *testing.T) {
 			t.Errorf("round %d: %v, %v, want plans for %d switches", round, plans, err, want)
 		}
 		owner := "owner guest " + uuid1 + ", network "
-		const open = "isolated off, learning on, flood on, bpdu-guard "
-		s.checkHost(t, "vnet0: switch br0, vlan untagged, mtu 9000, "+open+"on, "+owner+"lan\n"+
-			"vnet1: switch ovs0, vlan access 20, mtu 1500, "+open+"off, "+owner+"red\n"+
-			"vnet2: switch ovs0, vlan access 21, mtu 1500, "+open+"off, "+owner+"red\n"+
-			"vnet3: switch virbr7, vlan untagged, mtu 1500, isolated on, learning on, flood on, bpdu-guard on, "+owner+"nat\n"+
-			"vnet4: switch virbr7, vlan untagged, mtu 1500, "+open+"off, owner none\n"+
-			"vnet9: switch br0, vlan untagged, mtu 1500, "+open+"off, owner none\n")
+		s.checkHost(t, "vnet0: switch br0, vlan untagged, mtu 9000, bpdu-guard on, "+owner+"lan\n"+
+			"vnet1: switch ovs0, vlan access 20, mtu 1500, "+owner+"red\n"+
+			"vnet2: switch ovs0, vlan access 21, mtu 1500, "+owner+"red\n"+
+			"vnet3: switch virbr7, vlan untagged, mtu 1500, isolated on, bpdu-guard on, "+owner+"nat\n"+
+			"vnet4: switch virbr7, vlan untagged, mtu 1500, owner none\n"+
+			"vnet9: switch br0, vlan untagged, mtu 1500, owner none\n")
 		s.checkRecord(t, true, "vnet4", "macvtap0", "vnet0", "vnet1", "vnet2", "vnet3")
 	}
 	for range 2 {

@@ -93,18 +93,54 @@ type lookup struct {
 func (w *Wirer) legs(dom libvirtnet.Domain) []leg {
 	legs := make([]leg, len(dom.NICs))
 	known := map[string]lookup{}
+	spec := &specLookup{store: w.Store, guest: dom.Name}
 	for i, nic := range dom.NICs {
 		found, ok := known[nic.Network]
 		if !ok && nic.Network != "" {
 			found.record, found.err = w.Store.Network(nic.Network)
 			known[nic.Network] = found
 		}
-		legs[i] = legOf(dom.Ref(), nic, found)
+		legs[i] = legOf(dom.Ref(), nic, found, spec)
 	}
 	return legs
 }
 
-func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup) leg {
+// specLookup is what the spec says of one guest, read when it is first needed,
+// which most guests never do.
+type specLookup struct {
+	store state.Store
+	guest string
+	done  bool
+	nics  []vnet.NIC // those that are not taken yet
+	err   error
+}
+
+// own returns the sources that the spec gives to a NIC.
+func (s *specLookup) own(nic libvirtnet.DomainNIC) (vnet.Allow, error) {
+	if !s.done {
+		record, err := s.store.GuestSpec(s.guest)
+		s.done, s.nics, s.err = true, record.Guest.NICs, err
+	}
+	if errors.Is(s.err, fs.ErrNotExist) {
+		return vnet.Allow{}, nil
+	}
+	if s.err != nil {
+		return vnet.Allow{}, fmt.Errorf("addresses of guest %s: %w: %s", s.guest, s.err, rewrite(s.err))
+	}
+	var want vnet.NIC
+	want, s.nics, _ = vnet.TakeNIC(s.nics, nic.MAC, nic.Network)
+	return want.Sources(), nil
+}
+
+// rewrite is what helps against a record that cannot be used.
+func rewrite(err error) string {
+	if errors.Is(err, state.ErrNewer) {
+		return "update the hook with that version's: virt-vnet hooks install"
+	}
+	return "write it anew with: virt-vnet apply"
+}
+
+func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup, spec *specLookup) leg {
 	l := leg{nic: nic}
 	if nic.Network == "" {
 		l.note = fmt.Sprintf("not managed: not in a libvirt network (interface type %s)", nic.Type)
@@ -118,11 +154,7 @@ func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup) leg {
 	l.managed = true
 	if err != nil {
 		// Whether the network lets a failure pass is in the record, too.
-		remedy := "write it anew with: virt-vnet apply"
-		if errors.Is(err, state.ErrNewer) {
-			remedy = "update the hook with that version's: virt-vnet hooks install"
-		}
-		l.err = fmt.Errorf("network %s: %w: %s", nic.Network, err, remedy)
+		l.err = fmt.Errorf("network %s: %w: %s", nic.Network, err, rewrite(err))
 		return l
 	}
 	n := record.Network
@@ -137,7 +169,10 @@ func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup) leg {
 	policy.Isolated = policy.Isolated || nic.Isolated && n.Mode != vnet.ModeMacvtap
 	l.port = vnet.Port{
 		Device: nic.Device, Guest: guest, MAC: nic.MAC, Network: n.Name,
-		Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy,
+		Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy, LibvirtQoS: nic.Limited,
+	}
+	if policy.AntiSpoof {
+		l.port.Own, l.err = spec.own(nic)
 	}
 	if nic.MTU != 0 {
 		l.port.MTU = nic.MTU
@@ -151,6 +186,10 @@ func (l *leg) attach(record state.Network) {
 	switch n := record.Network; n.Mode {
 	case vnet.ModeBridge:
 		l.sw = record.Switch
+		if l.nic.MACTable {
+			l.err = fmt.Errorf("network %s: it has macTableManager='libvirt', with which libvirt sets up the ports of %s for itself: "+
+				"take it out with: virt-vnet apply", n.Name, l.sw.Name)
+		}
 		if l.sw.Name == "" || l.sw.Driver == 0 {
 			l.err = fmt.Errorf("network %s: %w: it has no switch: write it anew with: virt-vnet apply", n.Name, state.ErrDamaged)
 		}
@@ -174,11 +213,7 @@ func (l *leg) attach(record state.Network) {
 
 // plain reports whether the port asks for nothing of its switch that libvirt
 // does not do by itself.
-func plain(p vnet.Port) bool {
-	policy := p.Policy
-	return policy.VLAN.IsZero() && !policy.Isolated && policy.Learning == vnet.ToggleLeave &&
-		policy.Flood == vnet.ToggleLeave && policy.BPDUGuard == vnet.ToggleLeave
-}
+func plain(p vnet.Port) bool { return p.Policy.IsPlain() }
 
 // byPolicy is err as the networks concerned want it taken.
 func byPolicy(policy vnet.FailurePolicy, err error) error {

@@ -12,7 +12,9 @@
 // switches and in libvirt.
 //
 //	StateDir/networks/NAME.json     applied intent, one network each
+//	StateDir/guests/NAME.json       applied intent, one guest of the spec each
 //	RunDir/guests/UUID.json         what was wired, with before-images
+//	RunDir/switches/NAME.json       what was done to a switch itself
 //	RunDir/hooks/DRIVER.json        the hook's last run for a libvirt driver
 //	RunDir/hooks/error.json         the hook's last failed run
 //	RunDir/hooks/reload.json        the last reload of libvirt by virt-vnet
