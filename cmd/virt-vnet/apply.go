@@ -33,6 +33,9 @@ func applyCommand(std stdio) *cli.Command {
 				if len(spec.Topology.Networks) == 0 {
 					return usagef("there is no network in the spec: write one to %s, or see virt-vnet define network --help", c.String("config"))
 				}
+				if err := s.putGuestSpecs(!c.IsSet("file")); err != nil {
+					return err
+				}
 				return s.apply(c.Context, spec.Topology.Networks, std)
 			})
 		},
@@ -125,6 +128,11 @@ func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) er
 			return errors.Join(err, takeBack(undo[:i]))
 		}
 	}
+	if s.local {
+		if _, err := s.setSwitches(ctx, std); err != nil {
+			return errors.Join(err, takeBack(undo))
+		}
+	}
 	done, err := s.conn.EnsureNetworks(ctx, xmls, virtapi.EnsureOptions{Autostart: true, Start: true})
 	for i := range changes {
 		if i < len(done) && done[i].Outcome != 0 {
@@ -140,7 +148,7 @@ func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) er
 		return nil
 	}
 	_, err = s.repair(ctx, std, func(d libvirtnet.Domain) bool { return usesAny(d, networks) })
-	return err
+	return errors.Join(err, s.returnSwitches(ctx, std), s.warn(ctx, std))
 }
 
 // putRecord writes the record of a change and returns how to take it back.

@@ -123,11 +123,9 @@ func (col *collection) guest(ctx context.Context, g virtapi.Guest) verify.Guest 
 			continue
 		}
 		found := col.nic(g.GuestRef, n, nic)
-		if i := slices.IndexFunc(missing, func(want vnet.NIC) bool { return isNIC(want, nic) }); i >= 0 {
-			if missing[i].Address.IsValid() {
-				found.Addresses = append(found.Addresses, verify.Address{Addr: missing[i].Address, Source: verify.AddressSpec})
-			}
-			missing = slices.Delete(missing, i, i+1)
+		want, rest, _ := vnet.TakeNIC(missing, nic.MAC, nic.Network)
+		if missing = rest; want.Address.IsValid() {
+			found.Addresses = append(found.Addresses, verify.Address{Addr: want.Address, Source: verify.AddressSpec})
 		}
 		found.Addresses = append(found.Addresses, leases[nic.MAC]...)
 		out.NICs = append(out.NICs, found)
@@ -136,15 +134,6 @@ func (col *collection) guest(ctx context.Context, g virtapi.Guest) verify.Guest 
 		out.NICs = append(out.NICs, col.missingNIC(g.GuestRef, want))
 	}
 	return out
-}
-
-// isNIC reports whether nic is the one that the spec means: the one of its MAC,
-// or one in its network when it names no MAC.
-func isNIC(want vnet.NIC, nic libvirtnet.DomainNIC) bool {
-	if want.MAC.IsZero() {
-		return want.Network == nic.Network
-	}
-	return want.MAC == nic.MAC
 }
 
 func (col *collection) nic(guest vnet.GuestRef, n vnet.Network, nic libvirtnet.DomainNIC) verify.NIC {
@@ -162,7 +151,7 @@ func (col *collection) nic(guest vnet.GuestRef, n vnet.Network, nic libvirtnet.D
 		return out
 	}
 	if port, found := open.state.Ports[nic.Device]; found {
-		out.Port = &verify.Port{Switch: port.Switch, VLAN: port.Settings.VLAN, Isolated: port.Settings.Isolated}
+		out.Port = &verify.Port{Switch: port.Switch, VLAN: port.Settings.VLAN, Isolated: port.Settings.Flags[switchcfg.FlagIsolated]}
 	} else {
 		out.Port = &verify.Port{}
 	}

@@ -66,6 +66,10 @@ func networkFlags() []cli.Flag {
 		&cli.StringFlag{Name: "device", Usage: "host `DEVICE` of a macvtap network"},
 		&cli.StringFlag{Name: "macvtap", Usage: "bridge, vepa, private or passthrough"},
 		&cli.IntFlag{Name: "mtu", Usage: "MTU in `BYTES`"},
+		&cli.StringFlag{Name: "profile", Usage: "guest (default), or appliance: a router or firewall, which forwards for others"},
+		&cli.BoolFlag{Name: "anti-spoof", Usage: "drop what guests send as somebody else, as a DHCP server or as a router"},
+		&cli.StringFlag{Name: "inbound", Usage: "`RATE` towards each guest, such as 100mbit"},
+		&cli.StringFlag{Name: "outbound", Usage: "`RATE` from each guest, such as 100mbit"},
 		&cli.BoolFlag{Name: "isolated", Usage: "keep guests from each other, not from the uplink"},
 		&cli.StringFlag{Name: "subnet", Usage: "addresses that live here, such as 10.0.20.0/24"},
 		&cli.StringFlag{Name: "gateway", Usage: "router of the subnet"},
@@ -197,13 +201,16 @@ func findDriver(ctx context.Context, name, driver string) (vnet.Driver, error) {
 func networkFromFlags(c *cli.Context, name string) (vnet.Network, error) {
 	n := vnet.Network{
 		Name: name, Switch: c.String("switch"), Device: c.String("device"), MTU: c.Int("mtu"),
-		Policy: vnet.Policy{Isolated: c.Bool("isolated")},
+		Policy: vnet.Policy{Isolated: c.Bool("isolated"), AntiSpoof: c.Bool("anti-spoof")},
 	}
 	vlan := &n.Policy.VLAN
 	vlan.NativeTagged = c.Bool("native-tagged")
 	parsers := map[string]func(text string) error{
 		"mode":       text(&n.Mode),
 		"macvtap":    text(&n.Macvtap),
+		"profile":    text(&n.Policy.Profile),
+		"inbound":    text(&n.Policy.QoS.Inbound.Bits),
+		"outbound":   text(&n.Policy.QoS.Outbound.Bits),
 		"on-failure": text(&n.OnFailure),
 		"vlan":       parsed(&vlan.Access, vnet.ParseVLANID),
 		"native":     parsed(&vlan.Native, vnet.ParseVLANID),

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -119,12 +118,19 @@ func listSwitches(ctx context.Context, s *site) (listing, error) {
 	return list, nil
 }
 
+// cannot names what the switch cannot do, the first few of it.
 func cannot(c switchcfg.Capabilities) string {
+	const few = 4
 	var features []string
-	for feature := range c.Missing {
-		features = append(features, string(feature))
+	for _, f := range switchcfg.Features() {
+		_, missing := c.Missing[f]
+		if missing || c.Try != nil && c.Try(f) != "" {
+			features = append(features, string(f))
+		}
 	}
-	slices.Sort(features)
+	if more := len(features) - few; more > 1 {
+		features = append(features[:few], fmt.Sprintf("and %d more", more))
+	}
 	return strings.Join(features, ", ")
 }
 
@@ -173,7 +179,7 @@ func portRow(col *collection, guest string, want vnet.Port) []string {
 	if !found {
 		return row
 	}
-	row[4], row[6] = port.Switch, port.Settings.Isolated.String()
+	row[4], row[6] = port.Switch, port.Settings.Flags[switchcfg.FlagIsolated].String()
 	if port.Settings.VLAN != nil {
 		row[5] = port.Settings.VLAN.String()
 	}

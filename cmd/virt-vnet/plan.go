@@ -24,6 +24,7 @@ const planVersion = 1
 // sitePlan is what apply would change.
 type sitePlan struct {
 	Version  int               `json:"version"`
+	Switches []switchPlan      `json:"switches"`
 	Networks []networkPlan     `json:"networks"`
 	Guests   []hooks.GuestPlan `json:"guests"`
 }
@@ -34,6 +35,8 @@ type networkPlan struct {
 	// Changes are those of an update, a line each.
 	Changes []string          `json:"changes,omitempty"`
 	Duties  []libvirtnet.Duty `json:"duties"`
+	// Handover says who carries out a setting from now on, when that changes.
+	Handover string `json:"handover,omitempty"`
 }
 
 // What apply would do about a network.
@@ -72,7 +75,7 @@ func planCommand(std stdio) *cli.Command {
 
 // plan compares the spec with libvirt and with the ports of running guests.
 func (s *site) plan(ctx context.Context) (sitePlan, error) {
-	plan := sitePlan{Version: planVersion, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
+	plan := sitePlan{Version: planVersion, Switches: []switchPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
 	changes, err := s.changesFor(s.topology.Networks)
 	if err != nil {
 		return plan, err
@@ -80,6 +83,11 @@ func (s *site) plan(ctx context.Context) (sitePlan, error) {
 	defined, err := s.conn.Networks(ctx)
 	if err != nil {
 		return plan, err
+	}
+	if s.local {
+		if plan.Switches, err = s.switchPlans(ctx, defined); err != nil {
+			return plan, err
+		}
 	}
 	for _, c := range changes {
 		n, err := s.networkPlan(c, defined)
@@ -119,6 +127,10 @@ func (s *site) networkPlan(c networkChange, defined []virtapi.Network) (networkP
 	}
 	var err error
 	plan.Changes, err = libvirtnet.NetworkDiff(defined[i].XML, c.xml)
+	if before, errRecord := s.store.Network(c.network.Name); errRecord == nil {
+		plan.Handover = libvirtnet.Handover(before.Network, c.network, c.sw, plan.Changes, s.conn.Version())
+	}
+	plan.Changes = append(plan.Changes, s.guestLines(c.network)...)
 	if len(plan.Changes) > 0 || s.recordDiffers(c) {
 		plan.Action = actionUpdate
 	}
@@ -136,7 +148,8 @@ func (s *site) recordDiffers(c networkChange) bool {
 }
 
 func (p sitePlan) pending() bool {
-	return slices.ContainsFunc(p.Networks, func(n networkPlan) bool { return n.Action != actionNone }) ||
+	return slices.ContainsFunc(p.Switches, func(sw switchPlan) bool { return len(sw.Changes) > 0 }) ||
+		slices.ContainsFunc(p.Networks, func(n networkPlan) bool { return n.Action != actionNone }) ||
 		slices.ContainsFunc(p.Guests, func(g hooks.GuestPlan) bool {
 			return slices.ContainsFunc(g.NICs, func(nic hooks.NICPlan) bool { return len(nic.Changes) > 0 })
 		})
@@ -150,10 +163,16 @@ func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
 		actionCreate: "+ create", actionUpdate: "~ update", actionNone: "  as it is",
 		actionRefuse: "! in the way: libvirt has a network of this name that virt-vnet did not define",
 	}
+	for _, sw := range plan.Switches {
+		writeSwitchPlan(std, sw)
+	}
 	for _, n := range plan.Networks {
 		fmt.Fprintf(std.out, "network %-12s %s\n", n.Name, words[n.Action])
 		for _, line := range n.Changes {
 			fmt.Fprintf(std.out, "    ~ %s\n", line)
+		}
+		if n.Handover != "" {
+			fmt.Fprintf(std.out, "    %s\n", n.Handover)
 		}
 		for _, d := range n.Duties {
 			fmt.Fprintf(std.out, "    %s\n", d)
@@ -168,9 +187,30 @@ func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
 	return nil
 }
 
+// writeSwitchPlan prints what there is to say of a switch, which is mostly
+// nothing.
+func writeSwitchPlan(std stdio, sw switchPlan) {
+	if len(sw.Changes)+len(sw.Warnings) == 0 {
+		return
+	}
+	fmt.Fprintf(std.out, "switch %s\n", sw.Name)
+	for _, line := range sw.Changes {
+		fmt.Fprintf(std.out, "    ~ %s\n", line)
+	}
+	for _, line := range sw.Warnings {
+		fmt.Fprintf(std.out, "    ! %s\n", line)
+	}
+}
+
 // writeGuestPlan prints the NICs of one guest. Those with nothing to say are
 // left out unless all is set.
 func writeGuestPlan(std stdio, g hooks.GuestPlan, all bool) {
+	for _, change := range g.Switches {
+		fmt.Fprintf(std.out, "guest %s, switch %s\n", g.Guest, change)
+	}
+	for _, warning := range g.Warnings {
+		fmt.Fprintf(std.out, "guest %s ! %s\n", g.Guest, warning)
+	}
 	for _, nic := range g.NICs {
 		if len(nic.Changes) == 0 && !all {
 			continue

@@ -35,8 +35,16 @@ func repairGuests(c *cli.Context, std stdio, s *site) error {
 	if err := s.restoreRecords(c.Context, std); err != nil {
 		return err
 	}
+	if err := s.putGuestSpecs(!c.IsSet("file")); err != nil {
+		return err
+	}
+	own, err := s.setSwitches(c.Context, std)
+	if err != nil {
+		return err
+	}
 	changed, err := s.repair(c.Context, std, func(d libvirtnet.Domain) bool { return wanted(d.Name) })
-	if err == nil && changed == 0 {
+	err = errors.Join(err, s.tidySwitches(c.Context))
+	if err == nil && changed+own == 0 {
 		fmt.Fprintln(std.out, "nothing to repair: every port is as its network says")
 	}
 	return err

@@ -59,6 +59,9 @@ func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, nam
 		return err
 	}
 	fmt.Fprintf(std.out, "network %s: removed\n", name)
+	if err := errors.Join(s.returnSwitches(c.Context, std), s.tidySwitches(c.Context)); err != nil {
+		return err
+	}
 	if ownFile(c, spec, name) {
 		return os.Remove(networkFile(c, name))
 	}
