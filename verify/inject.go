@@ -143,6 +143,10 @@ func redirectProgram() []instruction {
 	}
 }
 
+// loadTries is more than any machine has needed to load a program between two
+// signals.
+const loadTries = 50
+
 // loadRedirect gives the program to the kernel (bpf(2), BPF_PROG_LOAD).
 func loadRedirect() (int, error) {
 	program := redirectProgram()
@@ -157,8 +161,14 @@ func loadRedirect() (int, error) {
 		instructions: uint64(uintptr(unsafe.Pointer(&program[0]))),
 		license:      uint64(uintptr(unsafe.Pointer(&license[0]))),
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD,
-		uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	var fd uintptr
+	errno := unix.EAGAIN
+	// The kernel gives up when a signal is pending (bpf_check), and Go's
+	// scheduler sends some.
+	for try := 0; errno == unix.EAGAIN && try < loadTries; try++ {
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD,
+			uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	}
 	runtime.KeepAlive(program)
 	runtime.KeepAlive(license)
 	if errno != 0 {
