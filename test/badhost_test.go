@@ -14,11 +14,14 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/config"
 )
 
+// impossible is a spec that a host cannot carry out, and what is said of it.
+type impossible struct{ name, spec, want string }
+
 // TestHostThatCannot applies specs that this host cannot carry out. Each is one
 // clear error, and nothing of it is applied.
 func TestHostThatCannot(t *testing.T) {
 	h := newHost(t, "testdata/two-bridges.yaml")
-	tests := []struct{ name, spec, want string }{
+	tests := []impossible{
 		{
 			"no such bridge",
 			"switches: {br7: {driver: linux}}\nnetworks: {red: {switch: br7}}",
@@ -30,9 +33,9 @@ func TestHostThatCannot(t *testing.T) {
 			"network red: switch br0: no such switch",
 		},
 		{
-			"a VLAN on a kernel without them",
+			"a VLAN on a bridge without them",
 			"switches: {br0: {driver: linux}}\nnetworks: {red: {switch: br0, vlan: 20}}",
-			"br0: this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING); network red needs VLAN access 20",
+			"; network red needs VLAN access 20",
 		},
 		{
 			"a VLAN in a portgroup only",
@@ -40,10 +43,30 @@ func TestHostThatCannot(t *testing.T) {
 			"network red needs VLAN access 30",
 		},
 		{
+			"anti-spoofing on a switch without",
+			"switches: {ovs0: {driver: ovs}}\nnetworks: {red: {switch: ovs0, anti_spoof: true}}",
+			"ovs0: virt-vnet has no anti-spoofing for Open vSwitch; network red needs anti_spoof: true",
+		},
+		{
 			"one good network beside a bad one",
 			"switches: {br0: {driver: linux}, br7: {driver: linux}}\nnetworks: {good: {switch: br0}, red: {switch: br7}}",
 			"network red: switch br7: no such switch",
 		},
+	}
+	if exec.CommandContext(t.Context(), "ip", "link", "add", "brtry", "type", "bridge", "vlan_filtering", "1").Run() != nil {
+		tests = append(tests, impossible{
+			"a bridge of ours on a kernel without VLANs",
+			"switches: {br0: {driver: linux, bridge: {vlan_filtering: true}}}\nnetworks: {red: {switch: br0}}",
+			"br0: this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING); the spec needs vlan_filtering: true",
+		})
+	}
+	if exec.CommandContext(t.Context(), "tc", "actions", "add", "action", "police", "rate", "1mbit", "burst", "64kb").Run() != nil {
+		tests = append(tests, impossible{
+			"a rate that the kernel cannot keep guests to",
+			"switches: {br0: {driver: linux}}\nnetworks: {red: {switch: br0, qos: {outbound: 10mbit}}}",
+			"br0: this kernel has no outbound rate (CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_MATCHALL, CONFIG_NET_ACT_POLICE, Linux 4.8); " +
+				"network red needs qos outbound: 10mbit",
+		})
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,6 +19,9 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("no examples: %v", err)
 	}
 	for _, dir := range dirs {
+		if filepath.Base(dir) == filepath.Base(vlanExample) {
+			continue // TestVLANHost follows it, on a kernel that can
+		}
 		t.Run(filepath.Base(dir), func(t *testing.T) { runExample(t, dir) })
 	}
 }
@@ -33,6 +36,12 @@ func runExample(t *testing.T, dir string) {
 	h.boot()
 	h.must(0, "plan", "--detailed-exitcode")
 	h.must(0, "verify")
+	takeBack(t, h)
+}
+
+// takeBack undoes all that a user does with a spec, and looks for what is left.
+func takeBack(t *testing.T, h *host) {
+	t.Helper()
 	for _, g := range h.spec.Topology.Guests {
 		h.virsh("destroy", g.Name)
 	}

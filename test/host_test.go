@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,10 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
+	"github.com/virt-vnet/virt-vnet/internal/vm"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/test/stage"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -30,17 +33,23 @@ type host struct {
 	spec *config.Spec
 }
 
-// newHost starts a lab, builds what the spec takes for granted and puts the
-// spec where virt-vnet looks for it. Nothing of virt-vnet has run yet.
+// newHost starts a lab, with Open vSwitch if the spec names such a switch, builds
+// what the spec takes for granted and puts the spec where virt-vnet looks for it.
+// Nothing of virt-vnet has run yet.
 func newHost(t *testing.T, specFile string) *host {
 	t.Helper()
-	lab.Need(t, lab.Libvirt, lab.OVS, lab.Guests)
 	spec, err := config.Load(specFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, bin: buildPrograms(t), spec: spec}
-	h.Lab = labtest.Start(t, lab.Options{Libvirt: true, OVS: true})
+	parts := []lab.Part{lab.Libvirt, lab.Guests}
+	ovs := slices.ContainsFunc(spec.Topology.Switches, func(s vnet.Switch) bool { return s.Driver == vnet.DriverOVS })
+	if ovs {
+		parts = append(parts, lab.OVS)
+	}
+	lab.Need(t, parts...)
+	h := &host{t: t, bin: programs(t), spec: spec}
+	h.Lab = labtest.Start(t, lab.Options{Libvirt: true, OVS: ovs})
 	if err := stage.Build(t.Context(), h.Lab, spec.Topology); err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +59,26 @@ func newHost(t *testing.T, specFile string) *host {
 	return h
 }
 
-// buildPrograms builds both programs as make build does.
-func buildPrograms(t *testing.T) string {
+// programs returns the directory of our programs. Inside the virtual machine,
+// whoever started it has built them beside the tests, as Go's compiler would
+// take all day there.
+func programs(t *testing.T) string {
 	t.Helper()
+	if vm.Inside() {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Dir(self)
+	}
 	dir := t.TempDir()
+	buildPrograms(t, dir)
+	return dir
+}
+
+// buildPrograms builds both programs as make build does.
+func buildPrograms(t *testing.T, dir string) {
+	t.Helper()
 	for program, cgo := range map[string]string{"virt-vnet": "1", "virt-vnet-hook": "0"} {
 		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", filepath.Join(dir, program), "../cmd/"+program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
@@ -61,7 +86,6 @@ func buildPrograms(t *testing.T) string {
 			t.Fatalf("build %s: %v\n%s", program, err, out)
 		}
 	}
-	return dir
 }
 
 // run executes virt-vnet and returns its output and exit code.

@@ -4,6 +4,7 @@
 package test
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/vm"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
 )
 
 // TestOnDebianKernel runs, in a virtual machine, the tests of the packages whose
@@ -28,7 +30,10 @@ func TestOnDebianKernel(t *testing.T) {
 			"TestConformance/filtering,_default_PVID_0/VLANs",
 			"TestConformance/filtering,_default_PVID_1/VLANs",
 			"TestConformance/filtering,_default_PVID_7/VLANs",
+			"TestConformance/filtering,_default_PVID_1/settings",
+			"TestVLANChangeEmptiesQueue",
 		}},
+		{"switchcfg/internal/guard", []string{"TestTraffic/full"}},
 	} {
 		t.Run(tt.pkg, func(t *testing.T) {
 			lab.Need(t, lab.Guests)
@@ -39,21 +44,56 @@ func TestOnDebianKernel(t *testing.T) {
 				t.Fatal(err)
 			}
 			console, err := vm.Run(t.Context(), dir, binary)
-			left := map[string]bool{}
-			for _, name := range tt.must {
-				left[name] = true
-			}
-			replay(t, "", vm.Parse(console), left)
-			switch {
-			case err != nil && t.Failed():
-				t.Error(err)
-			case err != nil: // for no reason that a test could give
-				t.Errorf("%v; the console:\n%s", err, console)
-			}
-			for _, name := range slices.Sorted(maps.Keys(left)) {
-				t.Errorf("%s did not run", name)
+			tell(t, console, err, tt.must)
+			if tt.pkg == "switchcfg/linux" {
+				tellProofs(t, console)
 			}
 		})
+	}
+}
+
+// tellProofs prints what the driver's tests have proved: for each property that
+// the driver has, what may pass, and what may not and does not.
+func tellProofs(t *testing.T, console string) {
+	t.Helper()
+	proved := map[string][]string{}
+	for line := range strings.Lines(console) {
+		if _, proof, ok := strings.Cut(line, "proof: "); ok {
+			name, both, _ := strings.Cut(strings.TrimSpace(proof), " | ")
+			proved[name] = append(proved[name], both)
+		}
+	}
+	var b strings.Builder
+	for _, p := range linux.Properties() {
+		if len(proved[p.Name]) == 0 {
+			t.Errorf("%s is not proved", p.Name)
+		}
+		for _, both := range proved[p.Name] {
+			may, mayNot, _ := strings.Cut(both, " | ")
+			fmt.Fprintf(&b, "%s\n    passes: %s\n    does not: %s\n", p.Name, may, mayNot)
+		}
+	}
+	t.Logf("proved on Debian's kernel, both ways:\n%s", b.String())
+}
+
+// tell gives the tests that ran in a virtual machine, with what its console
+// showed and the error of running it, sub-tests here. Those of the names in must
+// have to be among them.
+func tell(t *testing.T, console string, err error, must []string) {
+	t.Helper()
+	left := map[string]bool{}
+	for _, name := range must {
+		left[name] = true
+	}
+	replay(t, "", vm.Parse(console), left)
+	switch {
+	case err != nil && t.Failed():
+		t.Error(err)
+	case err != nil: // for no reason that a test could give
+		t.Errorf("%v; the console:\n%s", err, console)
+	}
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		t.Errorf("%s did not run", name)
 	}
 }
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The virt-vnet Authors
 
-// Package vm runs Go test binaries as root on Debian's kernel, in a virtual
-// machine that QEMU emulates. The machine's own kernel may lack what a product
-// for Debian hosts uses, VLAN filtering bridges above all; Debian's has it.
+// Package vm runs programs as root on Debian's kernel, in a virtual machine that
+// QEMU emulates. The machine's own kernel may lack what a product for Debian
+// hosts uses, VLAN filtering bridges above all; Debian's has it.
 //
-// [Build] makes the binary of a package's tests, [Run] boots the newest
-// installed kernel with it and busybox, ip and bridge as the whole userspace,
-// and [Parse] tells what became of each test. Nothing is shared with the
-// machine, and nothing is left: the files are in a directory of the caller's,
-// and the kernel kills QEMU when the process that started it dies.
+// There are two such machines. That of [Run] boots in a few seconds and has no
+// more than Go test binaries ([Build] makes them), busybox, ip, bridge, tc and
+// nft: it is for the tests of one package. That of [RunOnHostFiles] has all files
+// of this machine, libvirtd and QEMU with them, so that a whole lab can be
+// started in it; its guests, emulated twice, are some twenty times slower. [Parse]
+// tells what became of each test in either.
 //
-// Out of scope: programs other than those (no libvirt, Open vSwitch or QEMU
-// inside), the testdata directories of packages, network cards, KVM.
+// Nothing of the machine is changed, and nothing is left: the files are in a
+// directory of the caller's, and the kernel kills QEMU when the process that
+// started it dies.
+//
+// Out of scope: network cards, KVM, kernels other than the newest installed one.
 package vm

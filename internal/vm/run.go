@@ -11,9 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
@@ -26,8 +24,6 @@ const (
 
 	// bootLimit is what booting and the rest may take.
 	bootLimit = time.Minute
-
-	verdictPass = "\nvm: verdict pass\n"
 )
 
 // ErrFailed says that the virtual machine ran and that not every program in it
@@ -37,10 +33,22 @@ var ErrFailed = errors.New("tests failed inside the virtual machine")
 //go:embed files/init.sh
 var initScript string
 
-// modules are what the lab and the switch drivers need of the kernel.
+//go:embed files/tests.sh
+var testsScript string
+
+// modules are what the lab and the switch drivers need of the kernel. Nothing
+// loads a module on demand there, so those are here too which nftables, tc and
+// other modules (crc32c_generic) ask for by name.
 func modules() []string {
-	return []string{"overlay", "bridge", "8021q", "veth", "tun", "dummy"}
+	return []string{
+		"overlay", "bridge", "8021q", "veth", "tun", "dummy", "bonding", "macvlan", "macvtap",
+		"crc32c_generic", "nf_tables", "nft_meta_bridge", "nft_limit", "br_netfilter",
+		"sch_tbf", "sch_ingress", "sch_prio", "sch_htb", "cls_matchall", "cls_u32", "act_police",
+	}
 }
+
+// programs are what the tests find there beside busybox.
+func programs() []string { return []string{"ip", "bridge", "tc", "nft"} }
 
 // Inside reports whether this process runs inside the virtual machine. There, a
 // test which finds that the kernel lacks something should fail.
@@ -71,19 +79,13 @@ func Run(ctx context.Context, dir string, binaries ...string) (console string, e
 	if err != nil {
 		return "", fmt.Errorf("vm: %w", err)
 	}
-	boot, err := lab.WriteBoot(ctx, dir, modules(), files)
-	if err != nil {
-		return "", fmt.Errorf("vm: %w", err)
-	}
-	console, err = emulate(ctx, boot)
-	switch {
-	case err != nil:
-		return console, fmt.Errorf("vm: run QEMU: %w", err)
-	case !strings.Contains("\n"+console, verdictPass):
-		return console, ErrFailed
-	default:
-		return console, nil
-	}
+	return machine{
+		script:  testsScript,
+		modules: modules(),
+		files:   files,
+		words:   []string{"TIMEOUT=" + testLimit.String()},
+		options: []string{"-accel", "tcg", "-smp", "1", "-m", "512"},
+	}.run(ctx, dir)
 }
 
 // userspace collects the files of the virtual machine.
@@ -92,7 +94,7 @@ func userspace(ctx context.Context, binaries []string) ([]lab.File, error) {
 	for _, path := range binaries {
 		paths["tests/"+filepath.Base(path)] = path
 	}
-	for _, name := range []string{"ip", "bridge"} {
+	for _, name := range programs() {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			return nil, err
@@ -106,7 +108,7 @@ func userspace(ctx context.Context, binaries []string) ([]lab.File, error) {
 			paths[strings.TrimPrefix(path, "/")] = path
 		}
 	}
-	files := []lab.File{{Name: "init", Mode: 0o755, Data: []byte(initScript)}}
+	var files []lab.File
 	for name, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -131,29 +133,4 @@ func sharedLibraries(ctx context.Context, program string) ([]string, error) {
 		}
 	}
 	return paths, nil
-}
-
-// emulate runs QEMU until the virtual machine powers off, and returns what came
-// over its serial port.
-func emulate(ctx context.Context, boot lab.Boot) (string, error) {
-	// The parent-death signal is sent when the thread ends that started the
-	// child, not when the process does: keep the thread until the child is gone.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
-	// With norandmaps each start of ip finds its libraries where they were and
-	// QEMU has them translated already: a third of the time. The kernel hands
-	// words that it does not know, and which have no dot, to init.
-	cmdline := fmt.Sprintf("console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable norandmaps MODULES=%s TIMEOUT=%s",
-		strings.Join(boot.Modules, ","), testLimit)
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max",
-		"-smp", "1", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-kernel", boot.Kernel, "-initrd", boot.Initrd, "-append", cmdline)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err() // says more than that QEMU was killed
-	}
-	return strings.ReplaceAll(string(out), "\r", ""), err
 }

@@ -23,7 +23,11 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // TestVerdict runs shell scripts in the place of test binaries.
 func TestVerdict(t *testing.T) {
 	lab.Need(t, lab.Guests)
-	const look = `uname -r; ip link add br0 type bridge vlan_filtering 1; bridge vlan show`
+	// By its path, as busybox's shell prefers an applet of the same name.
+	const look = `uname -r; ip link add br0 type bridge vlan_filtering 1; bridge vlan show
+/sbin/tc qdisc add dev br0 root tbf rate 1mbit burst 10k latency 1s || exit
+nft add table bridge t && nft add chain bridge t c '{ type filter hook forward priority 0; }' &&
+	nft add rule bridge t c meta ibrname br0 limit rate 1/second counter || exit`
 	for _, tt := range []struct {
 		name, first, second string
 		shows               string
@@ -49,6 +53,38 @@ func TestVerdict(t *testing.T) {
 				t.Errorf("got error %v, want %v, and want %q in the console:\n%s", err, tt.err, tt.shows, console)
 			}
 		})
+	}
+}
+
+// TestHostFiles looks around in the machine with this one's files.
+func TestHostFiles(t *testing.T) {
+	lab.Need(t, lab.Guests)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	mine := filepath.Join("/var/lib", filepath.Base(filepath.Dir(dir)))
+	for _, tt := range []struct {
+		name, script string
+		args         []string
+		shows        string
+		err          error
+	}{
+		{"working directory, arguments and environment", `echo "$VIRT_VNET_VM$VIRT_VNET_REQUIRE_LAB $(pwd) $*"`, []string{"a'b", `$c "d`}, "11 " + here + ` a'b $c "d`, nil},
+		{"modules on demand", "ip link add br0 type bridge vlan_filtering 1 && bridge vlan show && nft list ruleset", nil, "1 PVID Egress Untagged", nil},
+		{"changes stay inside", "uname -n; touch " + mine + " && ls " + mine, nil, mine, nil},
+		{"its status", "exit 3", nil, "vm: sh ended with status 3", vm.ErrFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			console, err := vm.RunOnHostFiles(t.Context(), t.TempDir(), append([]string{"sh", "-c", tt.script, "sh"}, tt.args...)...)
+			if !errors.Is(err, tt.err) || !strings.Contains(console, tt.shows) {
+				t.Errorf("got error %v, want %v, and want %q in the console:\n%s", err, tt.err, tt.shows, console)
+			}
+		})
+	}
+	if _, err := os.Stat(mine); !os.IsNotExist(err) {
+		t.Errorf("%s is there outside, %v", mine, err)
 	}
 }
 

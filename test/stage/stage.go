@@ -13,13 +13,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// Build makes the switches and devices that the topology names, and a station
-// called "gw-NETWORK" at the gateway of every network that has one.
+// Build makes the switches and devices that the topology names, a station called
+// "far-UPLINK" at the end of every uplink of a Linux bridge, and one called
+// "gw-NETWORK" at the gateway of every network that has one.
 func Build(ctx context.Context, l *lab.Lab, t vnet.Topology) error {
 	for _, sw := range t.Switches {
 		var err error
@@ -27,7 +29,7 @@ func Build(ctx context.Context, l *lab.Lab, t vnet.Topology) error {
 		case vnet.DriverOVS:
 			err = l.AddOVSBridge(ctx, sw.Name)
 		case vnet.DriverLinux:
-			err = l.AddLinuxBridge(ctx, sw.Name)
+			err = addLinuxBridge(ctx, l, t, sw)
 		}
 		if err != nil {
 			return err
@@ -39,6 +41,22 @@ func Build(ctx context.Context, l *lab.Lab, t vnet.Topology) error {
 		}
 	}
 	return nil
+}
+
+// addLinuxBridge makes a bridge, which filters VLANs where the topology needs one
+// and does not make it so itself, and a station at the end of its uplink.
+func addLinuxBridge(ctx context.Context, l *lab.Lab, t vnet.Topology, sw vnet.Switch) error {
+	add := l.AddLinuxBridge
+	tagged := func(p vnet.Policy) bool { return !p.VLAN.IsZero() }
+	for _, n := range t.Networks {
+		if n.Switch == sw.Name && !sw.Bridge.Owned && slices.ContainsFunc(n.Policies(), tagged) {
+			add = l.AddVLANBridge
+		}
+	}
+	if err := add(ctx, sw.Name); err != nil || sw.Uplink == "" {
+		return err
+	}
+	return l.AddStation(ctx, &lab.Station{Name: "far-" + sw.Uplink, Bridge: sw.Name, Device: sw.Uplink})
 }
 
 func gateway(ctx context.Context, l *lab.Lab, n vnet.Network) error {
