@@ -92,10 +92,15 @@ func writeProgram(path string, program []byte) error {
 
 // build makes the program that does nothing, as the hook is made.
 func (b *bench) build(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.noop, "./test/bench/peers/noop")
+	return static(ctx, "./test/bench/peers/noop", b.noop)
+}
+
+// static builds a program of this repository that needs nothing beside it.
+func static(ctx context.Context, pkg, path string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the peer that does nothing: %w: %s", err, bytes.TrimSpace(out))
+		return fmt.Errorf("build %s: %w: %s", pkg, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

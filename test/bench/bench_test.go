@@ -59,7 +59,9 @@ func TestJudge(t *testing.T) {
 		{"negative slope", within(ms), -ms, ms, 0, verdictMissed, "0.0x faster"},
 		{"too slow", atMost(2.5), 26 * ms, 10 * ms, 2.6, verdictMissed, "2.60x"},
 		{"not fast enough", fasterBy(20), ms, 19 * ms, 19, verdictMissed, "19.0x faster"},
-		{"slower, no budget", budget{}, 2 * ms, ms, 0.5, verdictNone, "0.5x faster"},
+		{"not as fast", asFastAs(0.9), 112 * ms, 100 * ms, 100.0 / 112, verdictMissed, "0.89x as fast"},
+		{"just as fast", asFastAs(0.9), 100 * ms, 90 * ms, 0.9, verdictOK, "0.90x as fast"},
+		{"slower, no budget", budget{}, 2 * ms, ms, 0.5, verdictNone, "2.0x slower"},
 		{"over the limit", within(ms), 2 * ms, 9 * ms, 4.5, verdictMissed, "4.5x faster"},
 		{"just", atMost(2.5), 25 * ms, 10 * ms, 2.5, verdictOK, "2.50x"},
 		{"fast enough", fasterBy(8), ms, 8 * ms, 8, verdictOK, "8.0x faster"},
@@ -144,6 +146,56 @@ func TestRows(t *testing.T) {
 	}
 	if n := len(choose(rows(), regexp.MustCompile("OVS, 8 NICs.*per NIC"))); n != 1 {
 		t.Errorf("%d rows chosen, want 1", n)
+	}
+}
+
+func TestParseVLANs(t *testing.T) {
+	for name, console := range map[string]string{
+		"nothing":        "",
+		"no JSON":        "vm: runs vlanobserve\n{oh no\n",
+		"no rounds":      "{}\n",
+		"half a round":   `{"observeNs":[1,2],"dumpNs":[1]}` + "\n",
+		"not at the top": "  " + `{"observeNs":[1],"dumpNs":[1]}` + "\n",
+	} {
+		if m, err := parseVLANs(console); err == nil {
+			t.Errorf("%s: %v, want an error", name, m)
+		}
+	}
+	m, err := parseVLANs("[    0.1] boot\nvm: runs vlanobserve\n" + `{"observeNs":[30,10,20],"dumpNs":[5,7,6]}` + "\nvm: verdict pass\n")
+	want := medians{rounds: 3, of: map[string]time.Duration{"observe": 20, "dump": 6}}
+	if diff := cmp.Diff(want, m, cmp.AllowUnexported(medians{})); err != nil || diff != "" {
+		t.Errorf("error %v, medians (-want +got):\n%s", err, diff)
+	}
+}
+
+// A hundred whose first job fails gives no figure, and no guest is left out.
+func TestPerPort(t *testing.T) {
+	failing := errors.New("no")
+	fails := func(context.Context, int) (time.Duration, error) { return ms, failing }
+	if took, err := perPort(t.Context(), 0, fails); took != 0 || !errors.Is(err, failing) {
+		t.Errorf("%v, %v, want its error and nothing else", took, err)
+	}
+	var met []int
+	took, err := perPort(t.Context(), 900, func(_ context.Context, i int) (time.Duration, error) {
+		met = append(met, i)
+		return time.Duration(i), nil
+	})
+	if took != 949 || err != nil || len(met) != 100 || met[0] != 900 || met[99] != 999 {
+		t.Errorf("%v, %v, guests %v", took, err, met)
+	}
+}
+
+// The frame must be what a guard lets pass: IPv4, from the address of guest 0.
+func TestRoadFrame(t *testing.T) {
+	b := roadFrame()
+	if len(b) != 60 || b[12] != 8 || b[13] != 0 || b[14] != 0x45 || b[17] != 46 {
+		t.Errorf("% x: want an IPv4 frame of 60 bytes", b)
+	}
+	if !bytes.Equal(b[6:12], roadMAC(0)) || !bytes.Equal(b[26:30], address(0).AsSlice()) {
+		t.Errorf("% x: want the sources %s and %s", b, roadMAC(0), address(0))
+	}
+	if sum := checksum(b[14:34]); sum != 0 {
+		t.Errorf("% x: a checksum that is off by %x", b, sum)
 	}
 }
 

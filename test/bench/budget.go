@@ -13,11 +13,13 @@ import (
 type budget struct {
 	most   float64       // ours / peer, at most
 	faster float64       // peer / ours, at least
+	asFast float64       // the same, where ours is the slower one
 	within time.Duration // ours, at most
 }
 
 func atMost(ratio float64) budget       { return budget{most: ratio} }
 func fasterBy(ratio float64) budget     { return budget{faster: ratio} }
+func asFastAs(ratio float64) budget     { return budget{asFast: ratio} }
 func within(limit time.Duration) budget { return budget{within: limit} }
 
 // The verdicts. A row without a budget has none.
@@ -35,6 +37,8 @@ func (b budget) String() string {
 		return fmt.Sprintf("<= %gx", b.most)
 	case b.faster > 0:
 		return fmt.Sprintf(">= %gx faster", b.faster)
+	case b.asFast > 0:
+		return fmt.Sprintf(">= %gx as fast", b.asFast)
 	case b.within > 0:
 		return "<= " + text(b.within)
 	}
@@ -53,6 +57,8 @@ func (b budget) judge(ours, peer time.Duration) (ratio float64, verdict string) 
 		return o / p, verdictOf(o/p <= b.most)
 	case b.faster > 0:
 		return p / o, verdictOf(p/o >= b.faster)
+	case b.asFast > 0:
+		return p / o, verdictOf(p/o >= b.asFast)
 	case b.within > 0:
 		return p / o, verdictOf(ours <= b.within)
 	}
@@ -61,8 +67,13 @@ func (b budget) judge(ours, peer time.Duration) (ratio float64, verdict string) 
 
 // ratioText is a ratio of this budget in words.
 func (b budget) ratioText(ratio float64) string {
-	if b.most > 0 {
+	switch {
+	case b.most > 0:
 		return fmt.Sprintf("%.2fx", ratio)
+	case b.asFast > 0:
+		return fmt.Sprintf("%.2fx as fast", ratio)
+	case ratio > 0 && ratio < 1:
+		return fmt.Sprintf("%.1fx slower", 1/ratio)
 	}
 	return fmt.Sprintf("%.1fx faster", ratio)
 }

@@ -3,7 +3,8 @@
 
 // Command bench measures virt-vnet against its peers: what a start of a guest
 // costs with the hook and with the scripts that administrators write, and what
-// defining networks and planning cost. It prints a line for each row with its
+// defining networks and planning cost; and it measures whether a port costs more
+// when there are a thousand others. It prints a line for each row with its
 // budget, and writes the same to bin/bench.json. Run it with make bench.
 //
 // Both sides of a row do the same real work in the same run, in turns, in a lab

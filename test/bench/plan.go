@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -39,7 +40,15 @@ func newPlanner(ctx context.Context, b *bench) (*planner, error) {
 	if err := addTaps(ctx, nics); err != nil {
 		return nil, err
 	}
-	network := lan(planBridge)
+	p, err := plannerOf(lan(planBridge), nics)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.wire(ctx)
+}
+
+// plannerOf plans for the NICs of as many guests in a network.
+func plannerOf(network state.Network, nics []nic) (*planner, error) {
 	p := &planner{sw: network.Switch}
 	for i, n := range nics {
 		mac, err := vnet.ParseMAC(n.MAC)
@@ -47,12 +56,17 @@ func newPlanner(ctx context.Context, b *bench) (*planner, error) {
 			return nil, err
 		}
 		p.ports = append(p.ports, vnet.Port{
-			Device: n.Device, Switch: planBridge, MAC: mac, Network: network.Network.Name,
+			Device: n.Device, Switch: network.Switch.Name, MAC: mac, Network: network.Network.Name,
 			Guest: vnet.GuestRef{Name: fmt.Sprintf("g%d", i), UUID: fmt.Sprintf("4dea22b3-1d52-48f3-9516-%012x", 5000+i)},
 			MTU:   network.Network.MTU, Policy: network.Network.Policy,
 		})
 	}
-	return p, p.with(ctx, func(driver switchcfg.Driver) error {
+	return p, nil
+}
+
+// wire brings all ports to what they should be.
+func (p *planner) wire(ctx context.Context) error {
+	return p.with(ctx, func(driver switchcfg.Driver) error {
 		todo, err := p.diff(ctx, driver)
 		if err != nil {
 			return err

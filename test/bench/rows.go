@@ -29,8 +29,8 @@ type group struct {
 	measure func(context.Context, *bench) (medians, error)
 }
 
-// groups returns all groups in the order in which they are measured. The one
-// that leaves a thousand ports behind comes last.
+// groups returns all groups in the order in which they are measured. Those that
+// leave a thousand ports behind come last.
 func groups() []group {
 	return []group{
 		{"linux, 1 NIC", func(ctx context.Context, b *bench) (medians, error) { return b.linux(ctx, 1) }},
@@ -44,7 +44,13 @@ func groups() []group {
 		{"ovs, 1 NIC", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 1) }},
 		{"ovs, 8 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 8) }},
 		{"ovs, 64 NICs", func(ctx context.Context, b *bench) (medians, error) { return b.ovs(ctx, 64) }},
+		{"one by one", func(ctx context.Context, b *bench) (medians, error) { return oneByOne(ctx, b, false) }},
+		{"one by one, guarded", func(ctx context.Context, b *bench) (medians, error) { return oneByOne(ctx, b, true) }},
+		{"release", release},
+		{"repair", repairAll},
+		{"VLANs", vlans},
 		{"plan", plan},
+		{"forwarding", forwarding},
 	}
 }
 
@@ -63,6 +69,7 @@ const (
 	linuxBatch = "bash: one ip -batch, one bridge -batch"
 	ovsLoop    = "bash: ovs-vsctl per NIC"
 	ovsOnce    = "bash: one ovs-vsctl for all"
+	firstOnes  = "the same for the first 100"
 )
 
 // rows returns the table: section 9 of the design, and for honesty the
@@ -87,7 +94,16 @@ func rows() []row {
 		{"hook, OVS, 8 NICs", "ovs, 8 NICs", hookName, batchName, ovsOnce, budget{}},
 		{"hook, OVS, 64 NICs", "ovs, 64 NICs", hookName, loopName, ovsLoop, budget{}},
 		{"hook, OVS, 64 NICs", "ovs, 64 NICs", hookName, batchName, ovsOnce, budget{}},
+		{"hook CPU, last 100 of 1,000 ports", "one by one", "last", "first", firstOnes, atMost(1.3)},
+		{"wiring, last 100 of 1,000 ports", "one by one", "last, wiring", "first, wiring", firstOnes, atMost(1.3)},
+		{"hook CPU, last 100 of 1,000 guarded", "one by one, guarded", "last", "first", firstOnes, atMost(1.3)},
+		{"wiring, last 100 of 1,000 guarded", "one by one, guarded", "last, wiring", "first, wiring", firstOnes, atMost(1.3)},
+		{"release, last 100 of 1,000 guarded", "release", "last", "first", "the same with 100 guarded ports", budget{}},
+		{"repair, last 100 of 1,000 guarded", "repair", "last", "first", firstOnes, atMost(1.3)},
+		{"observe 1,000 ports, 10 VLANs each, emulated", "VLANs", "observe", "dump", "raw netlink dump, in an emulated machine", atMost(3)},
 		{"plan, 1,000 ports, no drift, CPU", "plan", "ours", "ip", "CPU of ip -d -j link show", within(150 * time.Millisecond)},
+		{"512 frames, 1,000 guarded ports", "forwarding", "1000", "10", "the same with 10 guarded ports", asFastAs(0.9)},
+		{"512 frames, 10 guarded ports", "forwarding", "10", "0", "the same without any guard", budget{}},
 	}
 }
 
