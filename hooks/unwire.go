@@ -194,18 +194,23 @@ func (w *Wirer) Started(ctx context.Context, dom libvirtnet.Domain) (err error) 
 // wired: the records of their networks are readable, the switches there and up,
 // and able to do what is asked. The guest's devices need not exist. The error is
 // as with [Wirer.Wire].
-func (w *Wirer) Preflight(ctx context.Context, dom libvirtnet.Domain) (err error) {
+func (w *Wirer) Preflight(ctx context.Context, dom libvirtnet.Domain) error {
+	return w.preflight(ctx, dom, func(context.Context, *group) {})
+}
+
+// preflight calls also for each switch that could be opened, too.
+func (w *Wirer) preflight(ctx context.Context, dom libvirtnet.Domain, also func(context.Context, *group)) (err error) {
 	groups, errs := groups(withDevices(w.legs(dom)))
 	defer func() { err = errors.Join(err, closeAll(groups)) }()
 	for _, g := range groups {
 		errs = append(errs, byPolicy(g.onFailure, w.able(ctx, g)))
-		w.advise(ctx, g)
+		also(ctx, g)
 	}
 	return combine(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
 }
 
-// advise logs what on the host spoils the traffic of the switch: the guest may
-// start, and whoever wonders why it reaches nobody will look there.
+// advise logs, once a start, what on the host spoils the traffic of the switch:
+// the guest may start, and whoever wonders why it reaches nobody will look there.
 func (w *Wirer) advise(ctx context.Context, g *group) {
 	adviser, ok := g.driver.(switchcfg.Adviser)
 	if !ok {

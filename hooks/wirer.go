@@ -36,7 +36,7 @@ type Wirer struct {
 // Handler returns the Wirer as the handler of [Main].
 func (w *Wirer) Handler() Handler {
 	return Handler{
-		Prepare:     w.Preflight,
+		Prepare:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.preflight(ctx, dom, w.advise) },
 		Start:       w.Wire,
 		Started:     w.Started,
 		Stopped:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.Unwire(ctx, dom.UUID) },

@@ -97,12 +97,7 @@ func doesNotReach(t *testing.T, from, to *lab.Station) {
 
 func openBR0(t *testing.T) *linux.Driver {
 	t.Helper()
-	d, err := linux.Open(t.Context(), br0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
+	return openAs(t, br0)
 }
 
 func TestIsolatedTraffic(t *testing.T) {
