@@ -8,6 +8,7 @@ set -u
 log=bin/test.log
 mkdir -p bin
 echo "running every test; details in $log"
+: >"$log" # so that it can be followed at once
 VIRT_VNET_REQUIRE_LAB=1 go test -count=1 -p 1 -timeout 20m -v ./... >"$log" 2>&1 &
 pid=$!
 trap 'kill "$pid" 2>/dev/null' INT TERM
