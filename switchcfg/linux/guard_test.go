@@ -155,8 +155,8 @@ func TestPriorityTraffic(t *testing.T) {
 	}
 	wire(t, d, a, vnet.Policy{QoS: vnet.QoS{Priority: 5}})
 	passes(t, a, b, f, "a frame")
-	if got := count(); got != "1" {
-		t.Errorf("with priority: %s frames of priority 5, want 1", got)
+	if count() == "0" { // a's kernel may have sent others, too
+		t.Error("with priority: no frame of priority 5")
 	}
 	prove(t, "priority", "with it a guest's frames leave the bridge with the priority", "without it they do not")
 }
