@@ -121,13 +121,14 @@ func TestHooksPage(t *testing.T) {
 func TestChecksPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# What verify checks\n\nFor each NIC the rungs are climbed in this order; the first that is broken is the diagnosis, and those after\n" +
-		"it are not reached. Codes are stable: scripts may test for them.\n\n| code | rung | meaning |\n|---|---|---|\n")
+		"it are not reached. Codes are stable: scripts may test for them.\n\n" +
+		"| code | rung | meaning | evidence | usual cause | usual fix |\n|---|---|---|---|---|---|\n")
 	for _, c := range verify.Codes() {
 		rung := string(c.Rung)
 		if rung == "" {
 			rung = "(pairs)"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.Code, rung, c.Meaning)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.Code, rung, c.Meaning, c.Evidence, c.Cause, c.Fix)
 	}
 	golden.Check(t, "checks.md", b.String())
 }

@@ -300,7 +300,7 @@ func TestCodesAreKnown(t *testing.T) {
 		for c.Rung != "" && at < len(order) && order[at] != c.Rung {
 			at++
 		}
-		if c.Meaning == "" || at == len(order) {
+		if c.Meaning == "" || c.Evidence == "" || c.Cause == "" || c.Fix == "" || at == len(order) {
 			t.Errorf("%s is not in the order of the ladder, or says nothing", c.Code)
 		}
 	}

@@ -24,7 +24,11 @@ type Report struct {
 	Duration time.Duration `json:"durationNanoseconds"`
 	NICs     []NICResult   `json:"nics"`
 	Pairs    []PairResult  `json:"pairs,omitempty"`
-	Problems []Problem     `json:"problems,omitempty"`
+	// Checks are the results of the spec's own expectations, in its order.
+	Checks []CheckResult `json:"checks,omitempty"`
+	// Switches are those that the NICs are on.
+	Switches []SwitchResult `json:"switches,omitempty"`
+	Problems []Problem      `json:"problems,omitempty"`
 	// Limits says what this run could not look at and why, such as a missing
 	// privilege. A run with limits never passes.
 	Limits []string `json:"limits,omitempty"`
@@ -66,24 +70,30 @@ type RungName string
 
 // The rungs, in the order of the ladder.
 const (
-	RungDomain   RungName = "domain"   // the guest is running
-	RungNIC      RungName = "nic"      // the NIC's device exists
-	RungLink     RungName = "link"     // libvirt's link state, admin state, carrier
-	RungSwitch   RungName = "switch"   // on the right switch, or macvtap device
-	RungVLAN     RungName = "vlan"     // member of the right VLANs
-	RungIsolated RungName = "isolated" // the isolated flag is as wanted
-	RungMAC      RungName = "mac"      // learned on this port and no other
-	RungAddress  RungName = "address"  // an address is known
-	RungARP      RungName = "arp"      // answers ARP from inside its VLAN
-	RungICMP     RungName = "icmp"     // answers ICMP echo
-	RungGateway  RungName = "gateway"  // reaches its gateway
+	RungDomain     RungName = "domain"     // the guest is running
+	RungNIC        RungName = "nic"        // the NIC's device exists
+	RungLink       RungName = "link"       // libvirt's link state, admin state, carrier
+	RungSwitch     RungName = "switch"     // on the right switch, or macvtap device; the switch is up
+	RungForwarding RungName = "forwarding" // spanning tree lets the port forward
+	RungVLAN       RungName = "vlan"       // member of the right VLANs
+	RungIsolated   RungName = "isolated"   // the isolated flag is as wanted
+	RungSettings   RungName = "settings"   // guards, limits and the other flags are
+	RungMTU        RungName = "mtu"        // port, switch and network agree
+	RungMAC        RungName = "mac"        // learned on this port and no other
+	RungAddress    RungName = "address"    // an address is known, and is the guest's alone
+	RungARP        RungName = "arp"        // answers ARP from inside its VLAN
+	RungND         RungName = "nd"         // answers neighbour discovery
+	RungICMP       RungName = "icmp"       // answers ICMP echo
+	RungUplink     RungName = "uplink"     // the switch's way out is up and carries the VLAN
+	RungGateway    RungName = "gateway"    // reaches its gateway
+	RungPathMTU    RungName = "pmtu"       // frames of full length pass
 )
 
 // Rungs returns the names of all rungs in their order.
 func Rungs() []RungName {
 	return []RungName{
-		RungDomain, RungNIC, RungLink, RungSwitch, RungVLAN, RungIsolated,
-		RungMAC, RungAddress, RungARP, RungICMP, RungGateway,
+		RungDomain, RungNIC, RungLink, RungSwitch, RungForwarding, RungVLAN, RungIsolated, RungSettings, RungMTU,
+		RungMAC, RungAddress, RungARP, RungND, RungICMP, RungUplink, RungGateway, RungPathMTU,
 	}
 }
 
@@ -127,8 +137,49 @@ type NICResult struct {
 	AddressSource AddressSource `json:"addressSource,omitempty"`
 	// RTT is the time to the first ICMP answer, or ARP answer, in a burst of
 	// probes: an upper bound, no latency measurement.
-	RTT   time.Duration `json:"rttNanoseconds,omitempty"`
-	Rungs []Rung        `json:"rungs"`
+	RTT time.Duration `json:"rttNanoseconds,omitempty"`
+	// Latency is from a pass of its own, slow enough not to queue, or nil when
+	// there was none.
+	Latency *Latency `json:"latency,omitempty"`
+	// ReachableAfter is how long a run that waited for the guest had to, from
+	// the start of the wait.
+	ReachableAfter time.Duration `json:"reachableAfterNanoseconds,omitempty"`
+	Rungs          []Rung        `json:"rungs"`
+}
+
+// Latency is the time that ICMP echo answers took, and how many did not come.
+type Latency struct {
+	Sent     int           `json:"sent"`
+	Received int           `json:"received"`
+	Median   time.Duration `json:"medianNanoseconds"`
+	Worst    time.Duration `json:"worstNanoseconds"`
+}
+
+// SwitchResult is a switch of the host as far as the topology goes: what is on
+// it is in the NICs.
+type SwitchResult struct {
+	Name   string      `json:"name"`
+	Driver vnet.Driver `json:"driver"`
+	// Uplink is the device that leads to the fabric, or empty.
+	Uplink string `json:"uplink,omitempty"`
+	// Up and UplinkUp are whether both can carry frames.
+	Up       bool `json:"up"`
+	UplinkUp bool `json:"uplinkUp,omitempty"`
+}
+
+// CheckResult is what became of one expectation of the spec.
+type CheckResult struct {
+	// Name says what is expected, as the spec does: "web1 tcp db1:5432".
+	Name string `json:"name"`
+	// Where is the file and line of it.
+	Where  string `json:"where,omitempty"`
+	Status Status `json:"status"`
+	Reason string `json:"reason,omitempty"`
+	// Value is what was measured, such as "1.2 ms".
+	Value    string   `json:"value,omitempty"`
+	Evidence []string `json:"evidence,omitempty"`
+	// Cause is the code and subject of a problem that explains the result.
+	Cause string `json:"cause,omitempty"`
 }
 
 // Rung returns the rung of that name.
@@ -186,6 +237,16 @@ type Problem struct {
 	Affects []Endpoint `json:"affects"`
 	// Leaks are the deliveries that it lets happen, a line each.
 	Leaks []string `json:"leaks,omitempty"`
+	// Waived is the user's word that it is known, or nil. A waived problem does
+	// not make the verdict worse.
+	Waived *Waived `json:"waived,omitempty"`
+}
+
+// Waived says who knows of a problem, and until when that is good enough.
+type Waived struct {
+	Owner  string    `json:"owner"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Verdict sums the report up.
