@@ -12,24 +12,43 @@ go_is_usable() {
 	command -v go >/dev/null && GOTOOLCHAIN=local go version | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])'
 }
 
+# Prometheus' own checker of metrics. Its package starts a service when it is
+# installed, so this one program is taken out of it.
+promtool=/var/cache/virt-vnet/promtool
+has_promtool() {
+	command -v promtool >/dev/null || [ -x "$promtool" ]
+}
+
 missing=
 for package in $(awk '!/^#/ && NF { print $1 }' "$here/../internal/lab/packages.txt" "$here/packages.txt" | sort -u); do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
-if [ -z "$missing" ] && go_is_usable; then
+if [ -z "$missing" ] && go_is_usable && has_promtool; then
 	exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-	echo "setup: not root, so these packages cannot be installed:$missing$(go_is_usable || echo ' golang-go (1.21 or newer)')" >&2
+	echo "setup: not root, so these packages cannot be installed:$missing$(go_is_usable || echo ' golang-go (1.21 or newer)')$(has_promtool || echo ' prometheus (promtool is enough)')" >&2
 	exit 1
 fi
 
 export DEBIAN_FRONTEND=noninteractive
+if [ -n "$missing" ] || ! has_promtool; then
+	apt-get update -qq
+fi
 if [ -n "$missing" ]; then
 	echo "setup: installing$missing"
-	apt-get update -qq
 	# shellcheck disable=SC2086 # a list of words
 	apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+if ! has_promtool; then
+	echo "setup: fetching promtool"
+	scratch=$(mktemp -d)
+	# Root's own directory is closed to the user that apt downloads as.
+	(cd "$scratch" && apt-get -o APT::Sandbox::User=root download -qq prometheus)
+	dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
+	install -D -m 0755 "$scratch/usr/bin/promtool" "$promtool"
+	rm -r "$scratch"
 fi
 
 # Debian 12's Go is too old, that of its backports is not. The backports are

@@ -42,14 +42,29 @@ type TB interface {
 // fails instead.
 func Need(t TB, parts ...Part) {
 	t.Helper()
-	reason := lacking(parts)
-	switch {
-	case reason == "":
-	case os.Getenv(RequireEnv) == "1":
-		t.Fatal(reason + " (" + RequireEnv + "=1)")
-	default:
-		t.Skip(reason)
+	if reason := lacking(parts); reason != "" {
+		unable(t, reason)
 	}
+}
+
+// NeedProgram returns the path of a program that the test runs, in a lab or
+// outside. Without it the test is skipped, or fails with VIRT_VNET_REQUIRE_LAB=1,
+// as with [Need].
+func NeedProgram(t TB, name string) string {
+	t.Helper()
+	path, err := program(name)
+	if err != nil {
+		unable(t, err.Error()+"; make setup brings it")
+	}
+	return path
+}
+
+func unable(t TB, reason string) {
+	t.Helper()
+	if os.Getenv(RequireEnv) == "1" {
+		t.Fatal(reason + " (" + RequireEnv + "=1)")
+	}
+	t.Skip(reason)
 }
 
 func lacking(parts []Part) string {
