@@ -147,7 +147,7 @@ func globalFlags() []cli.Flag {
 // outputFlag is -o/--output of the commands that have more than one form.
 func outputFlag(forms ...string) cli.Flag {
 	return &cli.StringFlag{
-		Name: "output", Aliases: []string{"o"}, Value: forms[0], Usage: "output `FORM`: " + strings.Join(forms, " or "),
+		Name: "output", Aliases: []string{"o"}, Value: forms[0], Usage: "output `FORM`: " + strings.Join(forms, ", "),
 		Action: func(_ *cli.Context, form string) error {
 			for _, f := range forms {
 				if f == form {

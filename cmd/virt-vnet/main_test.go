@@ -9,11 +9,14 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/virt-vnet/virt-vnet/internal/golden"
+	"github.com/virt-vnet/virt-vnet/internal/report"
+	"github.com/virt-vnet/virt-vnet/verify"
 )
 
 func TestMain(m *testing.M) {
@@ -85,5 +88,11 @@ func TestExitCodesPage(t *testing.T) {
 	}
 	if !slices.Equal(listed, known) {
 		t.Errorf("docs/exit-codes.md lists %v, the code has %v", listed, known)
+	}
+	for _, v := range []verify.Verdict{verify.VerdictPass, verify.VerdictFail, verify.VerdictInconclusive} {
+		state := report.NagiosStateOf(v)
+		if row := fmt.Sprintf("| %s | %d |", state, state); !strings.Contains(string(data), row) {
+			t.Errorf("docs/exit-codes.md has no row %q", row)
+		}
 	}
 }

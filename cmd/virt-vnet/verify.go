@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
-	"github.com/virt-vnet/virt-vnet/internal/report"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
 
@@ -20,19 +19,28 @@ func verifyCommand(std stdio) *cli.Command {
 		ArgsUsage: "[GUEST...]",
 		Description: "Looks at every running guest with a NIC in a network of the spec, and at the guests the spec lists.\n" +
 			"Exit code: 0 all is well, 4 a check failed, 5 traffic arrived where it must not,\n" +
-			"6 nothing failed, but not everything could be told.",
-		Flags: []cli.Flag{
-			fileFlag(), outputFlag("table", "json"),
+			"6 nothing failed, but not everything could be told; with -o nagios those of a monitoring\n" +
+			"plugin: 0 OK, 2 CRITICAL, 3 UNKNOWN.\n\n" +
+			"Files are replaced as a whole, and only by a run that came to an end. All in one run:\n\n" +
+			"    virt-vnet verify --write json=report.json --write junit=report.xml --write prometheus=virt_vnet.prom",
+		Flags: append(reportFlags(),
+			fileFlag(),
 			&cli.StringSliceFlag{Name: "network", Usage: "only guests of `NETWORK`"},
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
-		},
+		),
 		Action: func(c *cli.Context) error {
-			return withSite(c, std, func(spec *config.Spec, s *site) error { return runVerify(c, std, spec, s) })
+			out, err := openReports(c, std)
+			if err != nil {
+				return asPlugin(c, std, err)
+			}
+			defer out.discard()
+			err = withSite(c, std, func(spec *config.Spec, s *site) error { return runVerify(c, std, out, spec, s) })
+			return asPlugin(c, std, err)
 		},
 	}
 }
 
-func runVerify(c *cli.Context, std stdio, spec *config.Spec, s *site) error {
+func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *site) error {
 	if len(spec.Topology.Networks) == 0 {
 		return usagef("there is no network in the spec, so nothing is expected of any guest; see virt-vnet define network --help")
 	}
@@ -51,15 +59,10 @@ func runVerify(c *cli.Context, std stdio, spec *config.Spec, s *site) error {
 	if err != nil {
 		return err
 	}
-	if c.String("output") == "json" {
-		err = report.JSON(std.out, result)
-	} else {
-		err = report.Table(std.out, result, report.Style{Color: useColor(c, std.out), Width: width(std.out)})
-	}
-	if err != nil {
+	if err := out.write(newResult(result)); err != nil {
 		return err
 	}
-	return verdictError(result.Verdict())
+	return verdictError(c, result.Verdict())
 }
 
 func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
@@ -80,19 +83,4 @@ func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
 		defer fmt.Fprint(std.err, "\r\x1b[K")
 	}
 	return verify.Run(c.Context, col.inventory, opts)
-}
-
-// verdictError is the exit code of a verdict, without a word: the report has
-// said it all.
-func verdictError(v verify.Verdict) error {
-	switch v {
-	case verify.VerdictFail:
-		return &exitError{code: exitCheckFailed}
-	case verify.VerdictLeak:
-		return &exitError{code: exitLeak}
-	case verify.VerdictInconclusive:
-		return &exitError{code: exitInconclusive}
-	case verify.VerdictPass:
-	}
-	return nil
 }

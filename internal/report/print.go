@@ -85,13 +85,16 @@ func (p *printer) reasons(title, color string, list []reason) {
 		if len(r.affects) > 0 {
 			text += " (" + brief(r.affects, 4) + ")"
 		}
-		for i, part := range wrap(text, p.style.Width-4) {
-			indent := "  "
-			if i > 0 {
-				indent = "    "
-			}
-			p.line("%s%s", indent, p.paint(color, part))
-		}
+		p.item(color, text)
+	}
+}
+
+// item writes a line of a list, wrapped.
+func (p *printer) item(color, text string) {
+	indent := "  "
+	for _, part := range wrap(text, p.style.Width-4) {
+		p.line("%s%s", indent, p.paint(color, part))
+		indent = "    "
 	}
 }
 
@@ -120,10 +123,11 @@ func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }
 
-// clean takes out what would steer a terminal: names come from others.
+// clean takes out what would steer a terminal, or turn the direction of its
+// text: names come from others.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return '?'
 		}
 		return r

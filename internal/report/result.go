@@ -4,6 +4,8 @@
 package report
 
 import (
+	"slices"
+
 	"github.com/virt-vnet/virt-vnet/internal/history"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
@@ -13,6 +15,53 @@ import (
 type Result struct {
 	verify.Report
 
+	// Host is the name of the machine that the run was on, and Program what ran
+	// there, with its version. Both may be empty.
+	Host    string `json:"host,omitempty"`
+	Program string `json:"program,omitempty"`
 	// Past is nil where no history is kept.
-	Past *history.Past
+	Past *history.Past `json:"past,omitempty"`
+}
+
+// change returns what history says of a problem of the run, or nil.
+func (r Result) change(p verify.Problem) *history.Change {
+	if r.Past == nil {
+		return nil
+	}
+	i := slices.IndexFunc(r.Past.Changes, func(c history.Change) bool {
+		return !over(c.State) && c.Problem.Code == p.Code && c.Problem.Subject == p.Subject && c.Problem.Network == p.Network
+	})
+	if i < 0 {
+		return nil
+	}
+	return &r.Past.Changes[i]
+}
+
+// past returns the changes that are about problems of earlier runs.
+func (r Result) past() []history.Change {
+	if r.Past == nil {
+		return nil
+	}
+	var list []history.Change
+	for _, c := range r.Past.Changes {
+		if over(c.State) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// over reports whether the problem is not there any more.
+func over(s history.State) bool { return s == history.StateFixed || s == history.StateGone }
+
+// open returns the problems that nobody has waived, and waived the others.
+func (r Result) open() (open, waived []verify.Problem) {
+	for _, p := range r.Problems {
+		if p.Waived == nil {
+			open = append(open, p)
+		} else {
+			waived = append(waived, p)
+		}
+	}
+	return open, waived
 }

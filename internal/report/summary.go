@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/verify"
 )
@@ -19,28 +20,38 @@ type tally struct {
 	guests  []string
 	gateway map[verify.Status]int
 	reach   map[verify.Status]int
-	apart   map[string]map[verify.Status]int
+	// latency are the NICs' medians, sent and lost their frames.
+	latency    []time.Duration
+	sent, lost int
+	apart      map[string]map[verify.Status]int
 }
 
-func (p *printer) networks(r verify.Report) {
+func (p *printer) networks(r Result) {
 	if len(r.NICs) == 0 {
 		p.line("")
 		p.line("No NIC was checked.")
 		return
 	}
 	tallies := tallyUp(r)
-	rows := [][]cell{{{"NETWORK", dim}, {"GUESTS", dim}, {"NICS", dim}, {"GATEWAY", dim}, {"REACH", dim}, {"KEPT APART FROM", dim}}}
+	rows := [][]cell{{{"NETWORK", dim}, {"GUESTS", dim}, {"NICS", dim}, {"GATEWAY", dim}, {"REACH", dim}, {"LATENCY", dim}, {"KEPT APART FROM", dim}}}
+	measured := false
 	for _, name := range slices.Sorted(maps.Keys(tallies)) {
 		t := tallies[name]
+		measured = measured || t.sent > 0
 		rows = append(rows, []cell{
-			{name, bold}, {brief(t.guests, 4), ""}, ratio(t.nics), ratio(t.gateway), ratio(t.reach), apart(t.apart),
+			{name, bold}, {brief(t.guests, 4), ""}, ratio(t.nics), ratio(t.gateway), ratio(t.reach), t.latencyCell(), apart(t.apart),
 		})
+	}
+	if !measured {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 5, 6)
+		}
 	}
 	p.line("")
 	p.table(rows)
 }
 
-func tallyUp(r verify.Report) map[string]*tally {
+func tallyUp(r Result) map[string]*tally {
 	all := map[string]*tally{}
 	for _, n := range r.NICs {
 		t := all[n.Network]
@@ -55,6 +66,12 @@ func tallyUp(r verify.Report) map[string]*tally {
 		t.gateway[n.Rung(verify.RungGateway).Status]++
 		if !slices.Contains(t.guests, n.Guest) {
 			t.guests = append(t.guests, n.Guest)
+		}
+		if l := n.Latency; l != nil {
+			t.sent, t.lost = t.sent+l.Sent, t.lost+l.Sent-l.Received
+			if l.Received > 0 {
+				t.latency = append(t.latency, l.Median)
+			}
 		}
 	}
 	for _, pair := range r.Pairs {
@@ -81,6 +98,31 @@ func countApart(all map[string]*tally, pair verify.PairResult, network, other st
 		t.apart[other] = map[verify.Status]int{}
 	}
 	t.apart[other][pair.Status]++
+}
+
+// latencyCell is the latency in the middle of the NICs', the worst NIC's, and
+// what was lost.
+func (t *tally) latencyCell() cell {
+	var parts []string
+	if n := len(t.latency); n > 0 {
+		slices.Sort(t.latency)
+		text := milliseconds(t.latency[(n-1)/2])
+		if n > 1 {
+			text += " to " + milliseconds(t.latency[n-1])
+		}
+		parts = append(parts, text+" ms")
+	}
+	if t.lost > 0 {
+		return cell{strings.Join(append(parts, fmt.Sprintf("%d of %d lost", t.lost, t.sent)), ", "), yellow}
+	}
+	if len(parts) == 0 {
+		return cell{"-", dim}
+	}
+	return cell{parts[0], ""}
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond))
 }
 
 // ratio says how many of those that could be checked are fine. What was not
@@ -136,7 +178,7 @@ type reason struct {
 }
 
 // unsure collects what should have been told and could not be.
-func unsure(r verify.Report) []reason {
+func unsure(r Result) []reason {
 	var list []reason
 	for _, l := range r.Limits {
 		list = append(list, reason{text: l})
@@ -151,10 +193,10 @@ func unsure(r verify.Report) []reason {
 	return append(list, sorted(byText)...)
 }
 
-func skipped(r verify.Report) []reason { return rungReasons(r, verify.StatusSkip) }
+func skipped(r Result) []reason { return rungReasons(r, verify.StatusSkip) }
 
 // rungReasons brings together the NICs and rungs that have the same reason.
-func rungReasons(r verify.Report, status verify.Status) []reason {
+func rungReasons(r Result, status verify.Status) []reason {
 	byText := map[string][]string{}
 	rungs := map[string][]string{}
 	for _, n := range r.NICs {
@@ -180,7 +222,7 @@ func rungReasons(r verify.Report, status verify.Status) []reason {
 
 // wholeNetworks puts a network's name in the place of its NICs when all of them
 // are there.
-func wholeNetworks(nics []string, r verify.Report) []string {
+func wholeNetworks(nics []string, r Result) []string {
 	members := map[string][]string{}
 	for _, n := range r.NICs {
 		members[n.Network] = append(members[n.Network], n.String())

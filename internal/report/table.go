@@ -8,7 +8,9 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/virt-vnet/virt-vnet/internal/history"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
 
@@ -22,14 +24,20 @@ type Style struct {
 }
 
 // Table writes the report for people: the verdict in one line, each problem
-// with its evidence and what repairs it, and a line for every network.
-func Table(w io.Writer, r verify.Report, style Style) error {
+// with its evidence and what repairs it, what has gone since the last run, the
+// spec's expectations, and a line for every network.
+func Table(w io.Writer, r Result, style Style) error {
 	p := &printer{style: style}
 	p.headline(r)
-	for _, g := range groups(r.Problems) {
+	open, waived := r.open()
+	for _, g := range groups(r, open) {
 		p.problem(g)
 	}
+	p.gone(r)
+	p.expectations(r)
 	p.networks(r)
+	p.waived(groups(r, waived))
+	p.waits(r)
 	p.reasons("could not tell", yellow, unsure(r))
 	p.reasons("nothing to check", dim, skipped(r))
 	if _, err := io.WriteString(w, p.text.String()); err != nil {
@@ -38,7 +46,7 @@ func Table(w io.Writer, r verify.Report, style Style) error {
 	return nil
 }
 
-func (p *printer) headline(r verify.Report) {
+func (p *printer) headline(r Result) {
 	verdict := r.Verdict()
 	p.title(bold+verdictColor(verdict), strings.ToUpper(string(verdict)), summary(r))
 }
@@ -55,7 +63,7 @@ func verdictColor(v verify.Verdict) string {
 }
 
 // summary says in one line what was looked at.
-func summary(r verify.Report) string {
+func summary(r Result) string {
 	guests, networks := map[string]bool{}, map[string]bool{}
 	good := 0
 	for _, n := range r.NICs {
@@ -64,8 +72,8 @@ func summary(r verify.Report) string {
 			good++
 		}
 	}
-	text := fmt.Sprintf("%d of %s fine on %s in %s", good,
-		count(len(r.NICs), "NIC"), count(len(guests), "guest"), count(len(networks), "network"))
+	parts := []string{fmt.Sprintf("%d of %s fine on %s in %s", good,
+		count(len(r.NICs), "NIC"), count(len(guests), "guest"), count(len(networks), "network"))}
 	proved, leaks := 0, 0
 	for _, pair := range r.Pairs {
 		switch {
@@ -76,12 +84,38 @@ func summary(r verify.Report) string {
 		}
 	}
 	if leaks > 0 {
-		text += fmt.Sprintf(", %s leaking", count(leaks, "pair"))
+		parts = append(parts, count(leaks, "pair")+" leaking")
 	}
 	if proved > 0 {
-		text += fmt.Sprintf(", %s proved apart", count(proved, "pair"))
+		parts = append(parts, count(proved, "pair")+" proved apart")
 	}
-	return fmt.Sprintf("%s, in %.1f s", text, r.Duration.Seconds())
+	parts = append(parts, compared(r)...)
+	if _, waived := r.open(); len(waived) > 0 {
+		parts = append(parts, fmt.Sprintf("%d waived", len(waived)))
+	}
+	return fmt.Sprintf("%s, in %.1f s", strings.Join(parts, ", "), r.Duration.Seconds())
+}
+
+// compared counts the problems by how they compare with the runs before.
+func compared(r Result) []string {
+	if r.Past == nil {
+		return nil
+	}
+	states := map[history.State]int{}
+	for _, c := range r.Past.Changes {
+		if c.Problem.Waived == nil {
+			states[c.State]++
+		}
+	}
+	var parts []string
+	for _, s := range []history.State{
+		history.StateNew, history.StateStill, history.StateFlapping, history.StateFixed, history.StateGone,
+	} {
+		if n := states[s]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return parts
 }
 
 func count(n int, what string) string {
@@ -94,96 +128,26 @@ func count(n int, what string) string {
 // problem writes one group of problems that look the same.
 func (p *printer) problem(g group) {
 	first := g[0]
-	about := first.Subject
-	if len(g) > 1 {
-		about = fmt.Sprintf("%s in network %s: %s", count(len(g), "NIC"), first.Network, brief(g.guests(), 8))
-	}
 	p.line("")
-	p.title(bold+red, first.Code, about)
+	p.title(bold+red, strings.TrimSpace(stateWord(g.state())+" "+first.Code), g.about())
 	p.field("found", first.Got)
 	p.field("wanted", first.Want)
-	p.field("evidence", limited(g.all(func(q verify.Problem) []string { return q.Evidence }), 6)...)
-	p.field("leaks", limited(g.all(func(q verify.Problem) []string { return q.Leaks }), 6)...)
+	if c := first.change; c != nil && c.State != history.StateNew && !c.Since.IsZero() {
+		p.field("since", day(c.Since))
+	}
+	p.field("evidence", limited(g.all(func(q problem) []string { return q.Evidence }), 6)...)
+	p.field("leaks", limited(g.all(func(q problem) []string { return q.Leaks }), 6)...)
 	if len(g) == 1 && len(first.Affects) > 1 {
-		p.field("affects", brief(affected(first), 8))
+		p.field("affects", brief(affected(first.Problem), 8))
 	}
 	p.commands("repair", limited(repairs(g), 6))
 }
 
-// group is problems with one kind of cause, which read best as one.
-type group []verify.Problem
+// stateWord is how a state is shouted, or nothing for none.
+func stateWord(s history.State) string { return strings.ToUpper(string(s)) }
 
-func groups(problems []verify.Problem) []group {
-	type key struct{ code, network, want, got string }
-	index := map[key]int{}
-	var list []group
-	for _, p := range problems {
-		k := key{p.Code, p.Network, p.Want, p.Got}
-		i, ok := index[k]
-		if !ok {
-			i = len(list)
-			index[k] = i
-			list = append(list, nil)
-		}
-		list[i] = append(list[i], p)
-	}
-	return list
-}
-
-func (g group) all(lines func(verify.Problem) []string) []string {
-	var out []string
-	for _, p := range g {
-		for _, line := range lines(p) {
-			if !slices.Contains(out, line) {
-				out = append(out, line)
-			}
-		}
-	}
-	return out
-}
-
-func (g group) guests() []string {
-	var names []string
-	for _, p := range g {
-		for _, e := range p.Affects {
-			names = append(names, e.Guest)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// affected names who fails because of p: by guest alone when all are in the
-// network that the problem is about.
-func affected(p verify.Problem) []string {
-	var names []string
-	for _, e := range p.Affects {
-		if p.Subject == "network "+e.Network {
-			names = append(names, e.Guest)
-		} else {
-			names = append(names, e.String())
-		}
-	}
-	return names
-}
-
-// repairs are the commands of a group, with one for all guests where that can
-// be.
-func repairs(g group) []string {
-	const forAll = "virt-vnet repair "
-	var guests, others []string
-	for _, p := range g {
-		if guest, ok := strings.CutPrefix(p.Fix, forAll); ok {
-			guests = append(guests, guest)
-		} else if p.Fix != "" && !slices.Contains(others, p.Fix) {
-			others = append(others, p.Fix)
-		}
-	}
-	if len(guests) > 0 {
-		others = append([]string{forAll + strings.Join(slices.Compact(guests), " ")}, others...)
-	}
-	return others
-}
+// day is a moment of another run.
+func day(t time.Time) string { return t.Format("2006-01-02 15:04") }
 
 // brief lists the first names of many.
 func brief(names []string, most int) string {
