@@ -4,8 +4,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
@@ -79,8 +77,9 @@ func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
 		Log:      s.log,
 	}
 	if isTerminal(std.err) {
-		opts.Progress = func(stage string) { fmt.Fprintf(std.err, "\r\x1b[K%s", stage) }
-		defer fmt.Fprint(std.err, "\r\x1b[K")
+		step, done := showProgress(std.err, len(col.inventory.Guests))
+		defer done()
+		opts.Progress = step
 	}
 	return verify.Run(c.Context, col.inventory, opts)
 }
