@@ -25,6 +25,7 @@ func TestFirstLight(t *testing.T) {
 
 	t.Run("ports are wired", func(t *testing.T) { wiredPorts(t, h) })
 	t.Run("guests agree with verify", func(t *testing.T) { guestsAgree(t, h) })
+	t.Run("reports are read", func(t *testing.T) { reportsAreRead(t, h) })
 	t.Run("two faults are named", func(t *testing.T) { twoFaults(t, h) })
 	t.Run("a port taken off the bridge is put back", func(t *testing.T) { portOffBridge(t, h) })
 	t.Run("interface is added and removed live", func(t *testing.T) { liveInterface(t, h) })
