@@ -14,7 +14,7 @@ type State string
 
 // The states.
 const (
-	// StateNew is a problem that the last run did not have.
+	// StateNew is a problem that the last night did not have.
 	StateNew State = "new"
 	// StateStill is one that it had, too.
 	StateStill State = "still"
@@ -30,8 +30,12 @@ const (
 type Change struct {
 	State   State          `json:"state"`
 	Problem verify.Problem `json:"problem"`
-	// Since is when it was first seen in the present row of runs.
+	// Since is when it was first seen in the present row of nights, or when a
+	// flapping one began to come and go.
 	Since time.Time `json:"since"`
+	// Fresh is whether the state is another than after the night before. It
+	// always is for new, fixed and gone, and never for still.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // Sample is what one run measured of a NIC.
@@ -59,15 +63,24 @@ type Run struct {
 	Started  time.Time      `json:"started"`
 	Duration time.Duration  `json:"durationNanoseconds"`
 	Verdict  verify.Verdict `json:"verdict"`
-	NICs     int            `json:"nics"`
-	Problems int            `json:"problems"`
+	// Nightly is whether it was a nightly run, which others are compared with.
+	Nightly bool `json:"nightly,omitempty"`
+	// Guests and Networks are what it was narrowed to; empty means the whole
+	// site.
+	Guests   []string `json:"guests,omitempty"`
+	Networks []string `json:"networks,omitempty"`
+	NICs     int      `json:"nics"`
+	Problems int      `json:"problems"`
 }
+
+// Narrowed reports whether the run looked at a part of the site only.
+func (r Run) Narrowed() bool { return len(r.Guests)+len(r.Networks) > 0 }
 
 // Past is what history knows beyond a report.
 type Past struct {
 	// Changes are the problems of the run, and those that went.
 	Changes []Change `json:"changes,omitempty"`
 	Trends  []Trend  `json:"trends,omitempty"`
-	// Runs are the runs before, the newest first.
+	// Runs are the nightly runs before, the newest first, at most 14.
 	Runs []Run `json:"runs,omitempty"`
 }
