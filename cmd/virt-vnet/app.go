@@ -98,7 +98,7 @@ func newApp(std stdio) *cli.App {
 		Flags:          globalFlags(),
 		Commands: commands(std,
 			defineCommand, undefineCommand, planCommand, applyCommand, repairCommand,
-			listCommand, hooksCommand, verifyCommand, schemaCommand),
+			listCommand, hooksCommand, verifyCommand, historyCommand, schemaCommand),
 	}
 }
 
@@ -137,7 +137,7 @@ func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: "qemu:///system", EnvVars: []string{"LIBVIRT_DEFAULT_URI"}, Usage: "libvirt connection `URI`"},
 		&cli.StringFlag{Name: "config", Value: config.Dir, Usage: "`DIR` of the spec"},
-		&cli.StringFlag{Name: "state-dir", Value: state.DefaultStateDir, Usage: "`DIR` of the applied networks"},
+		&cli.StringFlag{Name: "state-dir", Value: state.DefaultStateDir, Usage: "`DIR` of the applied networks and the history"},
 		&cli.StringFlag{Name: "run-dir", Value: state.DefaultRunDir, Usage: "`DIR` of the live ports"},
 		&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log on standard error: debug, info, warn or error"},
 		&cli.BoolFlag{Name: "no-color", EnvVars: []string{"NO_COLOR"}, Usage: "plain output, as also without a terminal"},

@@ -15,6 +15,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
 
+	"github.com/virt-vnet/virt-vnet/internal/history"
 	"github.com/virt-vnet/virt-vnet/internal/report"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
@@ -142,13 +143,14 @@ func (r reports) discard() {
 	}
 }
 
-// newResult is a report of this program on this machine.
-func newResult(r verify.Report) report.Result {
+// newResult is a report of this program on this machine, and what is known of
+// the runs before, or nil.
+func newResult(r verify.Report, past *history.Past) report.Result {
 	host, err := os.Hostname()
 	if err != nil {
 		host = ""
 	}
-	return report.Result{Report: r, Host: host, Program: "virt-vnet " + version()}
+	return report.Result{Report: r, Past: past, Host: host, Program: "virt-vnet " + version()}
 }
 
 // verdictError is the exit code of a verdict, without a word: the report has

@@ -46,7 +46,7 @@ func withReports(t *testing.T, do func(*cli.Context, reports), args ...string) s
 func oneNIC() report.Result {
 	return newResult(verify.Report{Version: verify.ReportVersion, Started: time.Now(), NICs: []verify.NICResult{
 		{Endpoint: verify.Endpoint{Guest: "web1", Network: "red", MAC: vnet.MAC{0x52, 0x54}}, Status: verify.StatusPass},
-	}})
+	}}, nil)
 }
 
 // TestReportsInManyForms writes all that a nightly run wants, at once.

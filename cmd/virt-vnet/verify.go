@@ -4,6 +4,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
@@ -21,11 +23,11 @@ func verifyCommand(std stdio) *cli.Command {
 			"plugin: 0 OK, 2 CRITICAL, 3 UNKNOWN.\n\n" +
 			"Files are replaced as a whole, and only by a run that came to an end. All in one run:\n\n" +
 			"    virt-vnet verify --write json=report.json --write junit=report.xml --write prometheus=virt_vnet.prom",
-		Flags: append(reportFlags(),
+		Flags: slices.Concat(reportFlags(), nightlyFlags(), []cli.Flag{
 			fileFlag(),
 			&cli.StringSliceFlag{Name: "network", Usage: "only guests of `NETWORK`"},
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
-		),
+		}),
 		Action: func(c *cli.Context) error {
 			out, err := openReports(c, std)
 			if err != nil {
@@ -53,14 +55,19 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 	if _, err := s.named(c.Context, c.Args().Slice()); err != nil {
 		return err
 	}
+	night, err := newNight(c)
+	if err != nil {
+		return err
+	}
 	result, err := s.verify(c, std)
 	if err != nil {
 		return err
 	}
-	if err := out.write(newResult(result)); err != nil {
+	past := s.remember(c, std, &result)
+	if err := out.write(newResult(result, past)); err != nil {
 		return err
 	}
-	return verdictError(c, result.Verdict())
+	return night.end(c, std, result, past)
 }
 
 func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {

@@ -220,6 +220,31 @@ func TestNights(t *testing.T) {
 	}
 }
 
+// TestLeakIsNew has a port in a wrong VLAN that nobody uses, and then in one
+// where it leaks.
+func TestLeakIsNew(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for i, tt := range []struct {
+		leaks []string
+		want  string
+	}{
+		{nil, "new WRONG_VLAN 0*"},
+		{[]string{"web1 (red) -> db1 (blue)"}, "new WRONG_VLAN 1*"},
+		{[]string{"web1 (red) -> db1 (blue)"}, "still WRONG_VLAN 1"},
+		{nil, "still WRONG_VLAN 0"},
+	} {
+		r := report(i, map[verify.Endpoint]rune{web1: '-'})
+		p := problem(verify.CodeWrongVLAN, verify.RungVLAN, web1)
+		p.Leaks = tt.leaks
+		r.Problems = []verify.Problem{p}
+		r.NICs[0].Status = verify.StatusFail
+		r.NICs[0].Rungs = []verify.Rung{{Name: verify.RungVLAN, Status: verify.StatusFail}}
+		if got := lines(remember(t, s, r, nightly).Changes); got != tt.want {
+			t.Errorf("night %d: %q, want %q", i, got, tt.want)
+		}
+	}
+}
+
 func TestRunsByHand(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	byHand := Scope{Keep: nightly.Keep}
@@ -352,7 +377,7 @@ func TestSlow(t *testing.T) {
 			if got := lines(past.Changes); got != want {
 				t.Errorf("%q, want %q: %+v", got, want, past.Trends[0])
 			}
-			if got := slices.ContainsFunc(r.Problems, isSlowNote); got != tt.want {
+			if got := slices.ContainsFunc(r.Problems, IsNote); got != tt.want {
 				t.Errorf("in the report: %t, want %t", got, tt.want)
 			}
 			if v := r.Verdict(); v != verify.VerdictPass {
@@ -397,7 +422,7 @@ func TestRetention(t *testing.T) {
 	for i := range 60 {
 		remember(t, s, big(i), Scope{Nightly: true, Keep: 20 * 24 * time.Hour})
 	}
-	runs, err := s.Runs(t.Context(), 0)
+	runs, err := s.Runs(t.Context(), 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +432,7 @@ func TestRetention(t *testing.T) {
 	// A clock that jumped does not make it forget the last nights.
 	remember(t, s, report(10_000, map[verify.Endpoint]rune{web1: '-'}), nightly)
 	remember(t, s, report(60, map[verify.Endpoint]rune{web2: '-'}), nightly)
-	if runs, err = s.Runs(t.Context(), 0); err != nil || len(runs) != keepNights+1 {
+	if runs, err = s.Runs(t.Context(), 0, false); err != nil || len(runs) != keepNights+1 {
 		t.Errorf("%d runs are kept after a jump of the clock, %v", len(runs), err)
 	}
 	var pages, free, endpoints int
@@ -565,7 +590,7 @@ func TestDamage(t *testing.T) {
 			if aside, err := damaged.SetAside(at(30)); aside != "" || err != nil {
 				t.Errorf("the new file was set aside as %q, %v", aside, err)
 			}
-			if runs, err := s.Runs(t.Context(), 0); err != nil || len(runs) != 1 {
+			if runs, err := s.Runs(t.Context(), 0, false); err != nil || len(runs) != 1 {
 				t.Errorf("%d runs, %v", len(runs), err)
 			}
 		})
@@ -661,7 +686,7 @@ func TestManyAtOnce(t *testing.T) {
 					continue
 				}
 				if err == nil {
-					_, err = v.Runs(t.Context(), 0)
+					_, err = v.Runs(t.Context(), 0, false)
 					err = errors.Join(err, v.Close())
 				}
 				errs <- err
@@ -675,7 +700,7 @@ func TestManyAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if runs, err := openStore(t, dir).Runs(t.Context(), 0); err != nil || len(runs) != writers*each {
+	if runs, err := openStore(t, dir).Runs(t.Context(), 0, false); err != nil || len(runs) != writers*each {
 		t.Errorf("%d runs, %v, want %d", len(runs), err, writers*each)
 	}
 }

@@ -22,7 +22,7 @@ func endpointOf(e verify.Endpoint) endpoint {
 	return endpoint{guest: e.Guest, network: e.Network, mac: e.MAC}
 }
 
-// keyOf is what a problem is known by.
+// keyOf is what a problem is known by. One that begins to leak is another.
 func keyOf(p verify.Problem) string {
 	subject := p.Subject
 	if len(p.Affects) > 0 {
@@ -30,6 +30,9 @@ func keyOf(p verify.Problem) string {
 		if strings.HasPrefix(subject, "guest "+e.Guest+", NIC ") {
 			subject = "guest " + e.Guest + ", NIC " + e.MAC.String() + " in network " + e.Network
 		}
+	}
+	if len(p.Leaks) > 0 {
+		subject += ", leaking"
 	}
 	return p.Code + " " + subject
 }
@@ -89,7 +92,7 @@ func (s seen) outcome(p verify.Problem) outcome {
 			return unknown
 		}
 		return gone
-	case isSlowNote(p):
+	case IsNote(p):
 		if nics[0].Latency == nil || nics[0].Latency.Received == 0 {
 			return unknown
 		}

@@ -121,12 +121,13 @@ func readRuns(ctx context.Context, q querier, where string, args ...any) ([]Run,
 	return runs, err
 }
 
-// Runs returns the last runs, the newest first, and all of them for limit 0.
-func (s *Store) Runs(ctx context.Context, limit int) ([]Run, error) {
+// Runs returns the last runs, or nightly runs, the newest first, and all of them
+// for limit 0.
+func (s *Store) Runs(ctx context.Context, limit int, nightly bool) ([]Run, error) {
 	if limit == 0 {
 		limit = -1
 	}
-	runs, err := readRuns(ctx, s.db, "ORDER BY id DESC LIMIT ?", limit)
+	runs, err := readRuns(ctx, s.db, "WHERE nightly >= ? ORDER BY id DESC LIMIT ?", nightly, limit)
 	return runs, s.wrap("read runs", err)
 }
 

@@ -26,7 +26,9 @@ const (
 // slowField tells a note of ours from a latency that the spec forbids.
 const slowField = "latency of the nights"
 
-func isSlowNote(p verify.Problem) bool { return p.Code == verify.CodeSlow && p.Field == slowField }
+// IsNote reports whether p is a note of [Store.Remember]: that a NIC is slower
+// than in the nights before.
+func IsNote(p verify.Problem) bool { return p.Code == verify.CodeSlow && p.Field == slowField }
 
 // trends puts this run's samples behind those of the nights before.
 func trends(report verify.Report, before map[endpoint][]Sample) []Trend {

@@ -23,6 +23,10 @@ func meanings() map[string]string {
 		"limits":              "what this run could not look at and why; a run with limits never passes",
 		"past":                "what the history knows, where one is kept",
 		"changes":             "the problems of this run and those that went, each compared with the runs before",
+		"fresh":               "whether the state is another than after the night before",
+		"nightly":             "whether it was a nightly run, which others are compared with",
+		"guests":              "guests that the run was narrowed to; missing means all",
+		"networks":            "networks that the run was narrowed to; missing means all",
 		"trends":              "each NIC over the runs",
 		"runs":                "the runs before, the newest first",
 
