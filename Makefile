@@ -6,6 +6,8 @@
 TAGS    := libvirt_dlopen
 PREFIX  ?= /usr/local
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+UNITDIR := $(PREFIX)/lib/systemd/system
+UNITS   := $(notdir $(wildcard cmd/virt-vnet/systemd/*))
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # Debian's Go would not fetch the version that go.mod names.
@@ -57,6 +59,16 @@ bench: setup build ## measure against the peers; writes bin/bench.json (as root)
 install: build ## install below PREFIX (default /usr/local)
 	install -D -m 0755 bin/virt-vnet $(DESTDIR)$(PREFIX)/bin/virt-vnet
 	install -D -m 0755 bin/virt-vnet-hook $(DESTDIR)$(PREFIX)/libexec/virt-vnet/virt-vnet-hook
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITS); do \
+		sed 's|@BINDIR@|$(PREFIX)/bin|g' cmd/virt-vnet/systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
+
+.PHONY: uninstall
+uninstall: ## remove what install put below PREFIX; first run virt-vnet hooks uninstall
+	rm -f $(DESTDIR)$(PREFIX)/bin/virt-vnet $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/virt-vnet
 
 .PHONY: clean
 clean: ## remove what was built
