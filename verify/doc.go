@@ -18,6 +18,9 @@
 // domain XML alone, so that no other guest hears them; and their source is a
 // device in the guest's own VLAN.
 //
+// [Wait] does the same for guests that are booting: it first waits until all
+// are up.
+//
 // What verify changes while it runs, and takes back in the end: a vantage per
 // segment, which the switch's driver lends; for macvtap networks a macvlan
 // beside the guests; one tap to inject frames with. Probes refresh the rows of

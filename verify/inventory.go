@@ -6,6 +6,7 @@ package verify
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -40,7 +41,9 @@ type Guest struct {
 	Running bool
 	// State is libvirt's word for it, such as "shut off" or "paused".
 	State string
-	NICs  []NIC
+	// Started is when its CPUs began to run, or zero when that is not known.
+	Started time.Time
+	NICs    []NIC
 }
 
 // NIC is one network interface of a guest: as it should be and as it is. A NIC

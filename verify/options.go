@@ -30,6 +30,9 @@ type Options struct {
 	Now func() time.Time
 	// Progress, if any, is told what the run is about to do.
 	Progress func(stage string)
+
+	// survey looks just far enough to tell who is up: see [Wait].
+	survey bool
 }
 
 // Timing is how long a run waits for answers. A zero field means its default.

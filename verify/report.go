@@ -141,8 +141,9 @@ type NICResult struct {
 	// Latency is from a pass of its own, slow enough not to queue, or nil when
 	// there was none.
 	Latency *Latency `json:"latency,omitempty"`
-	// ReachableAfter is how long a run that waited for the guest had to, from
-	// the start of the wait.
+	// ReachableAfter is when a NIC that a run waited for came up: the time since
+	// the guest began to run where that is known, or since the run began. It is
+	// zero when it was up at the first look, and when it never came up.
 	ReachableAfter time.Duration `json:"reachableAfterNanoseconds,omitempty"`
 	Rungs          []Rung        `json:"rungs"`
 }

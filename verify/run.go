@@ -83,6 +83,9 @@ func (r *run) examine(ctx context.Context) error {
 	r.segments = group(r.nics)
 	r.opts.Progress("opening vantages")
 	r.openSegments(ctx)
+	if r.opts.survey {
+		return r.survey(ctx)
+	}
 	if err := r.ask(ctx); err != nil {
 		return err
 	}
