@@ -19,6 +19,9 @@ type Domain struct {
 	UUID string `json:"uuid,omitempty"`
 	// NICs are in the order of the XML.
 	NICs []DomainNIC `json:"nics,omitempty"`
+	// Agent is set in the XML of a running guest in which a QEMU guest agent
+	// has opened its channel.
+	Agent bool `json:"agent,omitempty"`
 }
 
 // Ref returns the name and UUID of the domain.
@@ -89,7 +92,7 @@ func ParseDomain(data []byte) (Domain, error) {
 	if err := decodeBy(data, "domain", x.read); err != nil {
 		return Domain{}, err
 	}
-	d := Domain{Name: x.Name}
+	d := Domain{Name: x.Name, Agent: x.Agent}
 	if d.Name == "" {
 		return Domain{}, errors.New("domain XML: /domain/name: missing: want the name of the guest")
 	}

@@ -14,6 +14,7 @@ import (
 type domainXML struct {
 	Name, UUID string
 	NICs       []nicXML
+	Agent      bool
 }
 
 // nicXML is the text in an <interface>.
@@ -80,6 +81,7 @@ func (x *domainXML) read(d *xml.Decoder, _ xml.StartElement) error {
 			if inNIC(open) {
 				nic.start(strings.Join(open[2:], "/"), token.Attr, fields)
 			}
+			x.Agent = x.Agent || agentChannel(open, token.Attr)
 		case xml.CharData:
 			x.text(open, token)
 		case xml.EndElement:
@@ -99,6 +101,24 @@ func (x *domainXML) read(d *xml.Decoder, _ xml.StartElement) error {
 // in one.
 func inNIC(open []string) bool {
 	return len(open) >= 2 && open[0] == "devices" && open[1] == "interface"
+}
+
+// agentChannel reports whether the innermost of the open elements, with these
+// attributes, is the guest's end of a channel at which an agent listens.
+func agentChannel(open []string, attrs []xml.Attr) bool {
+	if len(open) != 3 || open[0] != "devices" || open[1] != "channel" || open[2] != "target" {
+		return false
+	}
+	var name, state string
+	for _, a := range attrs {
+		switch a.Name.Local {
+		case "name":
+			name = a.Value
+		case "state":
+			state = a.Value
+		}
+	}
+	return name == "org.qemu.guest_agent.0" && state == "connected"
 }
 
 // start takes in the attributes of an element in the <interface>, at path.

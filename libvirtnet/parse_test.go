@@ -294,3 +294,19 @@ func FuzzParseHookNetwork(f *testing.F) {
 		}
 	})
 }
+
+// An agent counts while it listens, and nothing else that looks like one.
+func TestParseDomainAgent(t *testing.T) {
+	for xml, want := range map[string]bool{
+		"<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>":    true,
+		"<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0' state='disconnected'/></channel>": false,
+		"<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>":                                           false,
+		"<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0' state='connected'/></channel>":                         false,
+		"<interface type='user'><target name='org.qemu.guest_agent.0' state='connected'/></interface>":                                   false,
+	} {
+		d, err := libvirtnet.ParseDomain([]byte(domain(xml)))
+		if err != nil || d.Agent != want {
+			t.Errorf("%s: agent %v, %v, want %v", xml, d.Agent, err, want)
+		}
+	}
+}

@@ -25,6 +25,7 @@ type collection struct {
 	site      *site
 	inventory verify.Inventory
 	switches  map[string]openSwitch
+	addresses map[string]guestAddresses
 }
 
 // openSwitch is a switch of the host as it was seen once. A nil driver has err.
@@ -35,22 +36,28 @@ type openSwitch struct {
 	err    error
 }
 
-// collect takes one look at libvirt and one at each switch. Close the
-// collection when verify is done.
-func (s *site) collect(ctx context.Context) (*collection, error) {
+// collect takes one look at libvirt and one at each switch, for the guests of
+// these names or, without names, for all. Close the collection when verify is
+// done.
+func (s *site) collect(ctx context.Context, names []string) (*collection, error) {
 	col := &collection{site: s, switches: map[string]openSwitch{}}
 	col.inventory.Networks = s.topology.Networks
-	guests, err := s.guests(ctx)
+	guests, err := s.guestsNamed(ctx, names)
 	if err != nil {
 		return nil, err
 	}
+	guests = slices.DeleteFunc(guests, func(g virtapi.Guest) bool { return !col.concerns(g) })
+	if col.addresses, err = s.addresses(ctx, guests); err != nil {
+		return nil, err
+	}
 	for _, g := range guests {
-		if col.concerns(g) {
-			col.look(ctx, g)
-			col.inventory.Guests = append(col.inventory.Guests, col.guest(ctx, g))
-		}
+		col.look(ctx, g)
+		col.inventory.Guests = append(col.inventory.Guests, col.guest(g))
 	}
 	for _, want := range s.topology.Guests {
+		if len(names) > 0 && !slices.Contains(names, want.Name) {
+			continue
+		}
 		if !slices.ContainsFunc(guests, func(g virtapi.Guest) bool { return g.Name == want.Name }) {
 			col.inventory.Guests = append(col.inventory.Guests, col.absent(want))
 		}
@@ -109,14 +116,13 @@ func observe(ctx context.Context, sw vnet.Switch) openSwitch {
 
 // guest is libvirt's guest as verify wants it: its NICs in our networks, and
 // those that the spec expects and it does not have.
-func (col *collection) guest(ctx context.Context, g virtapi.Guest) verify.Guest {
+func (col *collection) guest(g virtapi.Guest) verify.Guest {
 	out := verify.Guest{Ref: g.GuestRef, Running: g.State == virtapi.StateRunning, State: g.State.String()}
+	if record, err := col.site.store.Guest(g.UUID); err == nil && g.Active {
+		out.Started = record.Started
+	}
 	expected, _ := col.site.topology.Guest(g.Name)
 	missing := slices.Clone(expected.NICs)
-	var leases map[vnet.MAC][]verify.Address
-	if g.Active {
-		leases = col.addresses(ctx, g.Name)
-	}
 	for _, nic := range g.Domain.NICs {
 		n, ours := col.site.topology.Network(nic.Network)
 		if !ours {
@@ -127,7 +133,7 @@ func (col *collection) guest(ctx context.Context, g virtapi.Guest) verify.Guest 
 		if missing = rest; want.Address.IsValid() {
 			found.Addresses = append(found.Addresses, verify.Address{Addr: want.Address, Source: verify.AddressSpec})
 		}
-		found.Addresses = append(found.Addresses, leases[nic.MAC]...)
+		found.Addresses = append(found.Addresses, col.addresses[g.Name][nic.MAC]...)
 		out.NICs = append(out.NICs, found)
 	}
 	for _, want := range missing {
@@ -173,25 +179,6 @@ func (col *collection) absent(want vnet.Guest) verify.Guest {
 	out := verify.Guest{Ref: ref, State: "not defined"}
 	for _, nic := range want.NICs {
 		out.NICs = append(out.NICs, col.missingNIC(ref, nic))
-	}
-	return out
-}
-
-// addresses asks libvirt what addresses a guest has. Not knowing is no error:
-// verify then listens for them.
-func (col *collection) addresses(ctx context.Context, guest string) map[vnet.MAC][]verify.Address {
-	found, err := col.site.conn.Addresses(ctx, guest)
-	if err != nil {
-		col.site.log.Debug("addresses", "guest", guest, "error", err)
-	}
-	kinds := map[virtapi.AddressSource]verify.AddressSource{
-		virtapi.SourceAgent: verify.AddressAgent, virtapi.SourceLease: verify.AddressLease,
-	}
-	out := map[vnet.MAC][]verify.Address{}
-	for mac, prefixes := range found.ByMAC {
-		for _, p := range prefixes {
-			out[mac] = append(out[mac], verify.Address{Addr: p.Addr(), Source: kinds[found.Source]})
-		}
 	}
 	return out
 }

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 
 // showProgress shows on w, one line long, what a run is doing and for how long
 // it has. The line is gone after done.
-func showProgress(w io.Writer, guests int) (step func(string), done func()) {
+func showProgress(w io.Writer) (step func(string), done func()) {
 	bar := progressbar.NewOptions(-1,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetElapsedTime(true),
@@ -21,14 +20,5 @@ func showProgress(w io.Writer, guests int) (step func(string), done func()) {
 		progressbar.OptionThrottle(50*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
-	many := fmt.Sprintf("%d guests", guests)
-	if guests == 1 {
-		many = "1 guest"
-	}
-	n := 0
-	step = func(what string) {
-		n++
-		bar.Describe(fmt.Sprintf("%s, step %d: %s", many, n, what))
-	}
-	return step, func() { _ = bar.Finish() }
+	return func(what string) { bar.Describe(what) }, func() { _ = bar.Finish() }
 }

@@ -65,7 +65,11 @@ func withSite(c *cli.Context, std stdio, do func(*config.Spec, *site) error) err
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(spec, s), s.conn.Close())
+	err = do(spec, s)
+	if closed := s.conn.Close(); !errors.Is(closed, virtapi.ErrNotRunning) {
+		return errors.Join(err, closed)
+	}
+	return err // there is nothing left to close
 }
 
 // isLocal reports whether a libvirt URI means this machine's hypervisor: no
@@ -81,13 +85,38 @@ func (s *site) guests(ctx context.Context) ([]virtapi.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.recall(guests), nil
+}
+
+// guestsNamed returns those guests of these names that there are, or all when
+// there are no names.
+func (s *site) guestsNamed(ctx context.Context, names []string) ([]virtapi.Guest, error) {
+	if len(names) == 0 {
+		return s.guests(ctx)
+	}
+	var guests []virtapi.Guest
+	for _, name := range names {
+		g, err := s.conn.Guest(ctx, name)
+		switch {
+		case err == nil:
+			guests = append(guests, g)
+		case !errors.Is(err, virtapi.ErrNoGuest):
+			return nil, err
+		}
+	}
+	return s.recall(guests), nil
+}
+
+// recall puts the guests in order, and in the NICs of running ones the networks
+// that libvirt forgot.
+func (s *site) recall(guests []virtapi.Guest) []virtapi.Guest {
 	for i, g := range guests {
 		if g.Active && s.local {
 			guests[i].Domain = hooks.Recall(s.store, g.Domain)
 		}
 	}
 	slices.SortFunc(guests, func(a, b virtapi.Guest) int { return cmp.Compare(a.Name, b.Name) })
-	return guests, nil
+	return guests
 }
 
 // guest returns libvirt's guest of that name.

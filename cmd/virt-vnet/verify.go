@@ -4,11 +4,14 @@
 package main
 
 import (
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
 
@@ -27,6 +30,7 @@ func verifyCommand(std stdio) *cli.Command {
 			fileFlag(),
 			&cli.StringSliceFlag{Name: "network", Usage: "only guests of `NETWORK`"},
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
+			&cli.DurationFlag{Name: "wait", Usage: "first wait up to `TIME`, such as 5m, for guests that are still booting"},
 		}),
 		Action: func(c *cli.Context) error {
 			out, err := openReports(c, std)
@@ -52,9 +56,6 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 			return usagef("there is no network %s in the spec", name)
 		}
 	}
-	if _, err := s.named(c.Context, c.Args().Slice()); err != nil {
-		return err
-	}
 	night, err := newNight(c)
 	if err != nil {
 		return err
@@ -71,22 +72,25 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 }
 
 func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
-	col, err := s.collect(c.Context)
-	if err != nil {
-		return verify.Report{}, err
-	}
-	defer col.close() //nolint:errcheck // nothing was changed
+	look := &looker{site: s}
+	defer look.close()
 	opts := verify.Options{
-		Switches: col,
+		Switches: look,
 		Guests:   c.Args().Slice(),
 		Networks: c.StringSlice("network"),
 		Full:     c.Bool("full"),
 		Log:      s.log,
+		Progress: func(stage string) { s.log.Info("verify", "stage", stage) },
 	}
 	if isTerminal(std.err) {
-		step, done := showProgress(std.err, len(col.inventory.Guests))
+		step, done := showProgress(std.err)
 		defer done()
 		opts.Progress = step
 	}
-	return verify.Run(c.Context, col.inventory, opts)
+	started := time.Now()
+	report, err := look.verify(c.Context, opts, c.Duration("wait"))
+	if errors.Is(err, virtapi.ErrNotRunning) {
+		return lostLibvirt(started, err), nil
+	}
+	return report, err
 }

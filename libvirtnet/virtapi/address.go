@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"time"
 
 	"libvirt.org/go/libvirt"
 
@@ -25,46 +24,28 @@ const (
 	SourceLease AddressSource = "lease"
 )
 
-// Addresses is the IP addresses of one guest by MAC address, with the length of
-// their subnet's prefix.
-type Addresses struct {
-	ByMAC map[vnet.MAC][]netip.Prefix `json:"byMAC,omitempty"`
-	// Source is empty when libvirt knows no address.
-	Source AddressSource `json:"source,omitempty"`
-}
-
-// Addresses returns the addresses of a running guest, found by its name or
-// UUID: what its agent says, or else its DHCP leases, or else none, which is no
-// error. Libvirt's third source, the host's neighbour table, is not asked: it
-// knows no guest that the host does not talk to.
+// Addresses returns the IP addresses of a running guest, found by its name or
+// UUID, that the source knows, by MAC address and with the length of their
+// subnet's prefix. That the guest has no agent, or that libvirt serves it no
+// DHCP, is no error, and no address. Libvirt's third source, the host's neighbour
+// table, is not there: it knows no guest that the host does not talk to.
 //
-// An agent that hangs is waited for two seconds. The error is [ErrNoGuest] when
-// there is no such guest.
-func (c *Conn) Addresses(ctx context.Context, guest string) (Addresses, error) {
-	const agentWait = 2 * time.Second
-	agent, cancel := context.WithTimeout(ctx, agentWait)
-	defer cancel()
-	found, err := c.ask(agent, guest, libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, SourceAgent)
-	hangs := agent.Err() != nil && ctx.Err() == nil
-	if err != nil && !hangs || len(found.ByMAC) > 0 {
-		return found, err
+// An agent that hangs answers when libvirt gives up on it, after seconds, and
+// libvirt takes only so many questions at a time from one connection
+// (max_client_requests): give ctx a deadline, and ask agents on a connection of
+// their own. The error is [ErrNoGuest] when there is no such guest.
+func (c *Conn) Addresses(ctx context.Context, guest string, source AddressSource) (map[vnet.MAC][]netip.Prefix, error) {
+	from := libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+	if source == SourceAgent {
+		from = libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 	}
-	return c.ask(ctx, guest, libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, SourceLease)
-}
-
-// ask asks one source. That a guest has no agent, or a driver no leases, comes
-// as one of many errors, and is no error here.
-func (c *Conn) ask(ctx context.Context, guest string, from libvirt.DomainInterfaceAddressesSource, source AddressSource) (Addresses, error) {
-	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (Addresses, error) {
+	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (map[vnet.MAC][]netip.Prefix, error) {
 		list, err := handle.ListAllInterfaceAddresses(from)
+		// No agent, or no leases, comes as one of many errors.
 		if err = callError("guest "+guest+": ask for its addresses", err); errors.Is(err, ErrNotRunning) {
-			return Addresses{}, err
+			return nil, err
 		}
-		byMAC := addresses(list)
-		if len(byMAC) == 0 {
-			return Addresses{}, nil
-		}
-		return Addresses{ByMAC: byMAC, Source: source}, nil
+		return addresses(list), nil
 	})
 }
 

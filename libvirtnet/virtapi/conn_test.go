@@ -202,7 +202,7 @@ func TestDaemonTrouble(t *testing.T) {
 		if _, err := c.EnsureNetwork(t.Context(), xml, on); !errors.Is(err, virtapi.ErrNotRunning) {
 			t.Errorf("ensure with a daemon that died: %v", err)
 		}
-		if _, err := c.Addresses(t.Context(), "web1"); !errors.Is(err, virtapi.ErrNotRunning) {
+		if _, err := c.Addresses(t.Context(), "web1", virtapi.SourceLease); !errors.Is(err, virtapi.ErrNotRunning) {
 			t.Errorf("addresses with a daemon that died: %v", err)
 		}
 		if err := l.Libvirtd().Start(t.Context()); err != nil {

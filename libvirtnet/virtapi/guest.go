@@ -93,6 +93,12 @@ func (c *Conn) guests(ctx context.Context) ([]Guest, error) {
 	return guests, errors.Join(errs...)
 }
 
+// Guest returns the guest of that name or UUID. The error is [ErrNoGuest] when
+// there is none.
+func (c *Conn) Guest(ctx context.Context, guest string) (Guest, error) {
+	return withGuest(ctx, c, guest, readGuest)
+}
+
 func readGuest(handle *libvirt.Domain) (Guest, error) {
 	name, err := handle.GetName()
 	if err != nil {

@@ -196,20 +196,29 @@ func ports(t *testing.T, l *lab.Lab, d libvirtnet.Domain) {
 func leased(t *testing.T, c *virtapi.Conn) {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		got, err := c.Addresses(t.Context(), "web1")
+		got, err := c.Addresses(t.Context(), "web1", virtapi.SourceLease)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Source != "" || time.Now().After(deadline) {
-			addresses := got.ByMAC[mac(4)]
-			if got.Source != virtapi.SourceLease || len(got.ByMAC) != 1 || len(addresses) != 1 || !out.Subnet.Contains(addresses[0].Addr()) {
+		if len(got) > 0 || time.Now().After(deadline) {
+			addresses := got[mac(4)]
+			if len(got) != 1 || len(addresses) != 1 || !out.Subnet.Contains(addresses[0].Addr()) {
 				t.Errorf("addresses = %+v, want one lease in %s", got, out.Subnet)
 			}
 			break
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	if _, err := c.Addresses(t.Context(), "web2"); !errors.Is(err, virtapi.ErrNoGuest) {
+	if got, err := c.Addresses(t.Context(), "web1", virtapi.SourceAgent); err != nil || len(got) > 0 {
+		t.Errorf("addresses of a guest without an agent: %v, %v", got, err)
+	}
+	if g, err := c.Guest(t.Context(), "web1"); err != nil || g.Name != "web1" || !g.Active || g.State != virtapi.StateRunning {
+		t.Errorf("guest %+v, %v", g, err)
+	}
+	if _, err := c.Guest(t.Context(), "web2"); !errors.Is(err, virtapi.ErrNoGuest) {
+		t.Errorf("a guest that is not there: %v", err)
+	}
+	if _, err := c.Addresses(t.Context(), "web2", virtapi.SourceLease); !errors.Is(err, virtapi.ErrNoGuest) {
 		t.Errorf("addresses of a guest that is not there: %v", err)
 	}
 }
