@@ -43,9 +43,48 @@ func TestSpecPage(t *testing.T) {
 	section(&b, "`networks.NAME`", network)
 	section(&b, "`networks.NAME.qos`, also of portgroups", network.Properties["qos"])
 	section(&b, "`networks.NAME.portgroups.NAME`", network.Properties["portgroups"].AdditionalProperties)
-	section(&b, "`guests.NAME.nics[]`", schema.Properties["guests"].AdditionalProperties.Properties["nics"].Items)
+	guest := schema.Properties["guests"].AdditionalProperties
+	section(&b, "`guests.NAME`", guest)
+	section(&b, "`guests.NAME.nics[]`", guest.Properties["nics"].Items)
+	section(&b, "`expect[]`", schema.Properties["expect"].Items)
+	b.WriteString(expectNotes)
+	section(&b, "`waivers[]`", schema.Properties["waivers"].Items)
 	golden.Check(t, "spec.md", b.String())
 }
+
+// expectNotes says what no table can.
+const expectNotes = `
+An end is a guest of ` + "`guests`" + `, by its name, or ` + "`GUEST/NETWORK`" + ` for its NICs in one network; ` + "`network NAME`" + `
+for every guest of a network; an IP address; a DNS name, which has a dot and which the host's resolver looks up; or
+` + "`gateway`" + `, that of the network that is sent from.
+
+Everything is sent as the guest, with its own MAC and IP address, and nothing runs in it. An address outside of the
+guest's subnet goes to the gateway of its network. Between two guests with several NICs the networks count that both
+are in, or else the first way through a gateway; ` + "`deny`" + ` means every way. Of many guests each is source once and
+target once, unless verify runs with ` + "`--full`" + `.
+
+` + "`deny`" + ` is proved by what arrives, not by missing answers: something must show that the target hears others. For an
+address that no guest has, that is another expectation which reaches it, or a router's word that it is prohibited;
+without either the result is inconclusive. Where ` + "`reach`" + ` or ` + "`deny`" + ` contradicts what follows from the networks
+for two guests of one network, it goes before.
+
+` + "```yaml" + `
+expect:
+  - {from: web1, reach: db1}
+  - {from: network red, deny: network blue}
+  - {from: web1, tcp: "db1:5432"}
+  - {from: web1, dns: www.example.org, server: 10.0.20.1}
+  - {from: network red, to: gateway, latency: <5ms, loss: <1%}
+waivers:
+  - code: WRONG_VLAN
+    guest: web9
+    owner: alice@example.org
+    until: 2027-01-31
+    reason: moves next week
+guests:
+  web9: {down: true}
+` + "```" + `
+`
 
 // section is the table of one mapping's keys.
 func section(b *strings.Builder, title string, schema *jsonschema.Schema) {

@@ -11,11 +11,14 @@ import (
 	"time"
 )
 
-// Topology is everything a spec declares, each list sorted by name.
+// Topology is everything a spec declares. Objects are sorted by name; Expect and
+// Waivers are in the order of the spec.
 type Topology struct {
-	Switches []Switch  `json:"switches,omitempty"`
-	Networks []Network `json:"networks,omitempty"`
-	Guests   []Guest   `json:"guests,omitempty"`
+	Switches []Switch      `json:"switches,omitempty"`
+	Networks []Network     `json:"networks,omitempty"`
+	Guests   []Guest       `json:"guests,omitempty"`
+	Expect   []Expectation `json:"expect,omitempty"`
+	Waivers  []Waiver      `json:"waivers,omitempty"`
 }
 
 // Switch is something with ports that virt-vnet manages. It exists already:
@@ -193,7 +196,9 @@ type Portgroup struct {
 // does not name are wired all the same.
 type Guest struct {
 	Name string `json:"name"`
-	NICs []NIC  `json:"nics,omitempty"`
+	// Down means that it is expected not to run.
+	Down bool  `json:"down,omitempty"`
+	NICs []NIC `json:"nics,omitempty"`
 }
 
 // NIC is one network interface of a guest.
@@ -238,7 +243,7 @@ func TakeNIC(nics []NIC, mac MAC, network string) (found NIC, rest []NIC, ok boo
 	return nics[i], slices.Concat(nics[:i], nics[i+1:]), true
 }
 
-// Sort puts every list in the order of its names.
+// Sort puts every list of objects in the order of their names.
 func (t *Topology) Sort() {
 	slices.SortFunc(t.Switches, func(a, b Switch) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })

@@ -40,6 +40,8 @@ func (t *Topology) Validate() []Problem {
 	v.switches()
 	v.networks()
 	v.guests()
+	v.expectations()
+	v.waivers()
 	return v.problems
 }
 

@@ -88,7 +88,8 @@ func defineInterface(c *cli.Context, std stdio, guest string) error {
 		// all the same.
 		n = vnet.Network{Name: nic.Network}
 	}
-	t.Guests = []vnet.Guest{{Name: guest, NICs: []vnet.NIC{nic}}}
+	// What is expected of other guests has nothing to do with it.
+	t.Guests, t.Expect, t.Waivers = []vnet.Guest{{Name: guest, NICs: []vnet.NIC{nic}}}, nil, nil
 	if known {
 		if problems := t.Validate(); len(problems) > 0 {
 			return usagef("%s", problems[0])

@@ -16,11 +16,34 @@ import (
 // error.
 func (s *Spec) merge() error {
 	t := &s.Topology
-	return errors.Join(
+	err := errors.Join(
 		mergeInto(&t.Switches, s.files, "switches", func(f file) map[string]rawSwitch { return f.raw.Switches }, toSwitch),
 		mergeInto(&t.Networks, s.files, "networks", func(f file) map[string]rawNetwork { return f.raw.Networks }, toNetwork),
 		mergeInto(&t.Guests, s.files, "guests", func(f file) map[string]rawGuest { return f.raw.Guests }, toGuest),
 	)
+	for _, f := range s.files {
+		for i, r := range f.raw.Expect {
+			t.Expect = append(t.Expect, toExpectation(t, r, f.where("expect", i)))
+		}
+		for i, r := range f.raw.Waivers {
+			t.Waivers = append(t.Waivers, vnet.Waiver{
+				Code: r.Code, Guest: r.Guest, Network: r.Network,
+				Owner: r.Owner, Until: r.Until.value.Time, Reason: r.Reason, Where: f.where("waivers", i),
+			})
+		}
+	}
+	return err
+}
+
+// toExpectation reads who is meant, for which it takes the guests of t.
+func toExpectation(t *vnet.Topology, r rawExpectation, where string) vnet.Expectation {
+	return vnet.Expectation{
+		From: t.Party(r.From), Reach: t.Party(r.Reach), Deny: t.Party(r.Deny),
+		TCP: vnet.Service{Party: t.Party(r.TCP.value.party), Port: r.TCP.value.port},
+		DNS: r.DNS, Server: t.Party(r.Server),
+		To: t.Party(r.To), Latency: time.Duration(r.Latency.value), Loss: float64(r.Loss.value),
+		Where: where,
+	}
 }
 
 // mergeInto appends the objects of one kind from all files.
@@ -109,7 +132,7 @@ func toToggle(s scalar[bool]) vnet.Toggle {
 }
 
 func toGuest(name string, r rawGuest) vnet.Guest {
-	g := vnet.Guest{Name: name}
+	g := vnet.Guest{Name: name, Down: r.Down.value}
 	for _, nic := range r.NICs {
 		g.NICs = append(g.NICs, vnet.NIC{
 			Network: nic.Network, Portgroup: nic.Portgroup, MAC: nic.MAC.value, Address: nic.Address.value, Allow: nic.Allow.value,

@@ -32,6 +32,15 @@ func Encode(t vnet.Topology) ([]byte, error) {
 	for _, g := range t.Guests {
 		raw.Guests[g.Name] = fromGuest(g)
 	}
+	for _, e := range t.Expect {
+		raw.Expect = append(raw.Expect, fromExpectation(e))
+	}
+	for _, w := range t.Waivers {
+		raw.Waivers = append(raw.Waivers, rawWaiver{
+			Code: w.Code, Guest: w.Guest, Network: w.Network,
+			Owner: w.Owner, Until: scalarOf(day{w.Until}, true), Reason: w.Reason,
+		})
+	}
 	var buf bytes.Buffer
 	encoder := yaml.NewEncoder(&buf)
 	encoder.SetIndent(2)
@@ -124,7 +133,7 @@ func fromToggle(t vnet.Toggle) scalar[bool] {
 }
 
 func fromGuest(g vnet.Guest) rawGuest {
-	var raw rawGuest
+	raw := rawGuest{Down: given(g.Down)}
 	for _, nic := range g.NICs {
 		raw.NICs = append(raw.NICs, rawNIC{
 			Network: nic.Network, Portgroup: nic.Portgroup, MAC: given(nic.MAC), Address: given(nic.Address), Allow: scalarOf(nic.Allow, !nic.Allow.IsZero()),
@@ -132,4 +141,20 @@ func fromGuest(g vnet.Guest) rawGuest {
 		})
 	}
 	return raw
+}
+
+func fromExpectation(e vnet.Expectation) rawExpectation {
+	return rawExpectation{
+		From: fromParty(e.From), Reach: fromParty(e.Reach), Deny: fromParty(e.Deny),
+		TCP: scalarOf(service{fromParty(e.TCP.Party), e.TCP.Port}, !e.TCP.IsZero()),
+		DNS: e.DNS, Server: fromParty(e.Server),
+		To: fromParty(e.To), Latency: given(below(e.Latency)), Loss: given(share(e.Loss)),
+	}
+}
+
+func fromParty(p vnet.Party) string {
+	if p.IsZero() {
+		return ""
+	}
+	return p.String()
 }

@@ -18,12 +18,45 @@ import (
 func (s *Spec) locate(p vnet.Problem) *Error {
 	best, depth := &Error{Text: p.String()}, -1
 	for _, f := range s.files {
-		line, found := f.line(p.Field)
+		line, found := f.line(s.pathIn(f, p.Field))
 		if found > depth {
 			best, depth = &Error{File: f.name, Line: line, Text: p.String()}, found
 		}
 	}
 	return best
+}
+
+// pathIn is path as it is in f: the lists of several files are one in the
+// topology, so that an item has another index there.
+func (s *Spec) pathIn(f file, path string) string {
+	list, rest, _ := strings.Cut(path, ".")
+	var length func(file) int
+	switch list {
+	case "expect":
+		length = func(f file) int { return len(f.raw.Expect) }
+	case "waivers":
+		length = func(f file) int { return len(f.raw.Waivers) }
+	default:
+		return path
+	}
+	text, rest, _ := strings.Cut(rest, ".")
+	index, err := strconv.Atoi(text)
+	if err != nil {
+		return path
+	}
+	for _, before := range s.files {
+		if before.name == f.name {
+			break
+		}
+		index -= length(before)
+	}
+	return fmt.Sprintf("%s.%d.%s", list, index, rest)
+}
+
+// where is the place of an item of a list.
+func (f file) where(list string, index int) string {
+	line, _ := f.line(fmt.Sprintf("%s.%d", list, index))
+	return Position{f.name, line}.String()
 }
 
 // Position is a place in a spec.
@@ -51,7 +84,8 @@ func (s *Spec) Where(kind, name string) (Position, bool) {
 func (s *Spec) Alone(kind, name string) bool {
 	for _, f := range s.files {
 		if _, depth := f.line(kind + "." + name); depth == 2 {
-			return len(f.raw.Switches)+len(f.raw.Networks)+len(f.raw.Guests) == 1
+			lists := len(f.raw.Expect) + len(f.raw.Waivers)
+			return lists+len(f.raw.Switches)+len(f.raw.Networks)+len(f.raw.Guests) == 1
 		}
 	}
 	return false

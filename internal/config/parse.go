@@ -235,7 +235,7 @@ func unknownKey(key, rawType string) string {
 }
 
 func keysOf(rawType string) []string {
-	for _, t := range []any{rawSpec{}, rawSwitch{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}} {
+	for _, t := range []any{rawSpec{}, rawSwitch{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}, rawExpectation{}, rawWaiver{}} {
 		if rt := reflect.TypeOf(t); rt.Name() == rawType {
 			return yamlKeys(rt)
 		}

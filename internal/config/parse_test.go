@@ -118,6 +118,24 @@ guests:
         allow: [10.0.20.1]
         queues: 4
         rx_ring: 1024
+  web9.example.org:
+    down: true
+expect:
+  - from: web1
+    reach: web9.example.org
+  - {from: network trunk, deny: network edge}
+  - {from: web1/trunk, tcp: "web1:5432"}
+  - {from: web1, tcp: "[2001:db8::1]:443"}
+  - {from: web1, dns: www.example.org, server: 10.0.20.1}
+  - {from: network trunk, to: gateway, latency: <5ms, loss: <1.5%}
+  - {from: web1, reach: www.example.org}
+waivers:
+  - code: WRONG_VLAN
+    guest: web1
+    network: trunk
+    owner: alice@example.org
+    until: "2027-01-31"
+    reason: moves next week
 `
 
 func wantFull() vnet.Topology {
@@ -164,7 +182,33 @@ func wantFull() vnet.Topology {
 			Network: "trunk", Portgroup: "web", MAC: vnet.MAC{0x52, 0x54, 0, 0, 0, 1},
 			Address: netip.MustParseAddr("10.0.20.11"), Queues: 4, RXRing: 1024,
 			Allow: vnet.Allow{Addresses: []netip.Addr{netip.MustParseAddr("10.0.20.1")}},
-		}}}},
+		}}}, {Name: "web9.example.org", Down: true}},
+		Expect: wantExpect(),
+		Waivers: []vnet.Waiver{{
+			Code: "WRONG_VLAN", Guest: "web1", Network: "trunk", Owner: "alice@example.org",
+			Until: time.Date(2027, 1, 31, 0, 0, 0, 0, time.Local), Reason: "moves next week",
+		}},
+	}
+}
+
+func wantExpect() []vnet.Expectation {
+	web1, trunk := vnet.Party{Guest: "web1"}, vnet.Party{Network: "trunk"}
+	return []vnet.Expectation{
+		{From: web1, Reach: vnet.Party{Guest: "web9.example.org"}},
+		{From: trunk, Deny: vnet.Party{Network: "edge"}},
+		{From: vnet.Party{Guest: "web1", Network: "trunk"}, TCP: vnet.Service{Party: web1, Port: 5432}},
+		{From: web1, TCP: vnet.Service{Party: vnet.Party{Addr: netip.MustParseAddr("2001:db8::1")}, Port: 443}},
+		{From: web1, DNS: "www.example.org", Server: vnet.Party{Addr: netip.MustParseAddr("10.0.20.1")}},
+		{From: trunk, To: vnet.Party{Gateway: true}, Latency: 5 * time.Millisecond, Loss: 0.015},
+		{From: web1, Reach: vnet.Party{Host: "www.example.org"}},
+	}
+}
+
+// compare leaves out the places in files, which TestWhere is about.
+func compare() cmp.Options {
+	return cmp.Options{
+		cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+		cmpopts.IgnoreFields(vnet.Expectation{}, "Where"), cmpopts.IgnoreFields(vnet.Waiver{}, "Where"),
 	}
 }
 
@@ -173,7 +217,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(wantFull(), spec.Topology, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(wantFull(), spec.Topology, compare()); diff != "" {
 		t.Errorf("topology (-want +got):\n%s", diff)
 	}
 }
@@ -187,7 +231,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, data)
 	}
-	if diff := cmp.Diff(wantFull(), spec.Topology, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(wantFull(), spec.Topology, compare()); diff != "" {
 		t.Errorf("topology (-want +got):\n%s\n%s", diff, data)
 	}
 }
@@ -214,6 +258,36 @@ func TestLoadJoinsFiles(t *testing.T) {
 	}
 	if n, ok := spec.Topology.Network("red"); !ok || n.Policy.VLAN.Access != 20 || n.Mode != vnet.ModeBridge {
 		t.Errorf("network red is %+v", n)
+	}
+}
+
+// Items of the lists of two files are numbered through, and found again.
+func TestWhere(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.yaml"), "guests: {web1: {}}\nexpect:\n  - {from: web1, reach: 10.0.0.1}\n")
+	write(t, filepath.Join(dir, "b.yaml"), "expect:\n  - {from: web1, reach: 10.0.0.2}\n  - from: web1\n    reach: 10.0.0.3\n"+
+		"waivers:\n  - {guest: web1, owner: me, until: 2027-01-31}\n")
+	spec, err := config.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{spec.Topology.Waivers[0].Where}
+	for _, e := range spec.Topology.Expect {
+		got = append(got, e.Where)
+	}
+	want := []string{
+		filepath.Join(dir, "b.yaml") + ":6", filepath.Join(dir, "a.yaml") + ":3",
+		filepath.Join(dir, "b.yaml") + ":2", filepath.Join(dir, "b.yaml") + ":3",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("places (-want +got):\n%s", diff)
+	}
+
+	write(t, filepath.Join(dir, "c.yaml"), "expect:\n  - {from: web1, reach: 10.0.0.2}\n  - from: web1\n    reach: nobody\n")
+	_, err = config.Load(dir)
+	text := filepath.Join(dir, "c.yaml") + ":4: expectation 5: got guest nobody, want one of the spec's guests: web1"
+	if err == nil || err.Error() != text {
+		t.Errorf("got %v, want %s", err, text)
 	}
 }
 

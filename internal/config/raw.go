@@ -22,6 +22,8 @@ type rawSpec struct {
 	Switches map[string]rawSwitch  `yaml:"switches,omitempty" json:"switches,omitempty" jsonschema:"bridges of the host that guests plug into, by name"`
 	Networks map[string]rawNetwork `yaml:"networks,omitempty" json:"networks,omitempty" jsonschema:"networks by name; each is one libvirt network"`
 	Guests   map[string]rawGuest   `yaml:"guests,omitempty" json:"guests,omitempty" jsonschema:"what is expected of guests, by libvirt domain name; guests not listed are wired all the same"`
+	Expect   []rawExpectation      `yaml:"expect,omitempty" json:"expect,omitempty" jsonschema:"what verify is to find besides what follows from the networks; each item has from, and exactly one of reach, deny, tcp, dns, or to with latency or loss"`
+	Waivers  []rawWaiver           `yaml:"waivers,omitempty" json:"waivers,omitempty" jsonschema:"problems that are known: verify still reports them, and does not fail because of them; each item has at least one of code, guest and network"`
 }
 
 type rawSwitch struct {
@@ -104,7 +106,8 @@ type rawPortgroup struct {
 }
 
 type rawGuest struct {
-	NICs []rawNIC `yaml:"nics,omitempty" json:"nics,omitempty"`
+	Down scalar[bool] `yaml:"down,omitempty" json:"down,omitempty" jsonschema:"the guest is expected not to run"`
+	NICs []rawNIC     `yaml:"nics,omitempty" json:"nics,omitempty"`
 }
 
 type rawNIC struct {
@@ -117,6 +120,27 @@ type rawNIC struct {
 	Queues    scalar[int]        `yaml:"queues,omitempty" json:"queues,omitempty" jsonschema:"queue pairs of a virtio NIC"`
 	RXRing    scalar[int]        `yaml:"rx_ring,omitempty" json:"rx_ring,omitempty" jsonschema:"receive ring of a virtio NIC in descriptors: 256, 512 or 1024"`
 	TXRing    scalar[int]        `yaml:"tx_ring,omitempty" json:"tx_ring,omitempty" jsonschema:"transmit ring of a virtio NIC in descriptors: 256, 512 or 1024"`
+}
+
+type rawExpectation struct {
+	From    string          `yaml:"from,omitempty" json:"from" jsonschema:"who is made to send: a guest, GUEST/NETWORK for its NICs in one network, or network NAME for all its guests"`
+	Reach   string          `yaml:"reach,omitempty" json:"reach,omitempty" jsonschema:"who answers ICMP echo: a guest, GUEST/NETWORK, network NAME, an address, a DNS name, or gateway"`
+	Deny    string          `yaml:"deny,omitempty" json:"deny,omitempty" jsonschema:"who must not be reached, by ICMP echo or TCP to ports 22, 80 and 443: as for reach"`
+	TCP     scalar[service] `yaml:"tcp,omitempty" json:"tcp,omitempty" jsonschema:"who accepts TCP connections at which port: a guest, GUEST/NETWORK, an address, a DNS name or gateway, a colon and the port, such as db1:5432"`
+	DNS     string          `yaml:"dns,omitempty" json:"dns,omitempty" jsonschema:"a name that has an address"`
+	Server  string          `yaml:"server,omitempty" json:"server,omitempty" jsonschema:"who is asked for dns: a guest, GUEST/NETWORK, an address, or gateway (default)"`
+	To      string          `yaml:"to,omitempty" json:"to,omitempty" jsonschema:"who answers ICMP echo within latency and loss: a guest, GUEST/NETWORK, an address, a DNS name, or gateway"`
+	Latency scalar[below]   `yaml:"latency,omitempty" json:"latency,omitempty" jsonschema:"limit of the median of the answers' time, such as <5ms"`
+	Loss    scalar[share]   `yaml:"loss,omitempty" json:"loss,omitempty" jsonschema:"limit of the part that is not answered, such as <1%"`
+}
+
+type rawWaiver struct {
+	Code    string      `yaml:"code,omitempty" json:"code,omitempty" jsonschema:"code of the problem, such as WRONG_VLAN; any if not given"`
+	Guest   string      `yaml:"guest,omitempty" json:"guest,omitempty" jsonschema:"a guest that it concerns; any if not given"`
+	Network string      `yaml:"network,omitempty" json:"network,omitempty" jsonschema:"the network that it shows in; any if not given"`
+	Owner   string      `yaml:"owner,omitempty" json:"owner" jsonschema:"who answers for it"`
+	Until   scalar[day] `yaml:"until,omitempty" json:"until" jsonschema:"the last day that the waiver holds, such as 2027-01-31"`
+	Reason  string      `yaml:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // scalar is one value of the file, and whether it was given. Its errors carry
