@@ -47,6 +47,9 @@ func (n *nic) siblingOf(o *nic) bool { return n.Want.Network == o.Want.Network &
 // placed reports whether it is known where the NIC belongs, and whether it has
 // a place for untagged frames there.
 func (n *nic) placed() bool {
+	if n.resting() {
+		return false
+	}
 	if n.macvtap() {
 		return n.lower != "" && n.hasLink
 	}

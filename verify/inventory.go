@@ -16,6 +16,9 @@ type Inventory struct {
 	// Guests are those to look at. A guest that is not running fails, so the
 	// caller leaves out the ones that nobody expects to run.
 	Guests []Guest
+	// Expect and Waivers are the spec's.
+	Expect  []vnet.Expectation
+	Waivers []vnet.Waiver
 	// Networks are the networks of the spec or of libvirt.
 	Networks []vnet.Network
 	// Switches are the switches that the guests are on or should be on, also
@@ -39,6 +42,8 @@ type Switch struct {
 type Guest struct {
 	Ref     vnet.GuestRef
 	Running bool
+	// Down means that the guest is expected not to run.
+	Down bool
 	// State is libvirt's word for it, such as "shut off" or "paused".
 	State string
 	// Started is when its CPUs began to run, or zero when that is not known.

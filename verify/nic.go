@@ -20,6 +20,8 @@ type nic struct {
 	// running and state are of the guest.
 	running bool
 	state   string
+	// down is whether the guest is expected not to run.
+	down bool
 	// network is the NIC's, or the zero Network when the inventory lacks it.
 	network vnet.Network
 	// sw is the switch it should be on, or nil when the inventory lacks it.
@@ -157,7 +159,7 @@ func newNICs(inv Inventory, host links, opts Options) []*nic {
 	var all []*nic
 	for _, g := range inv.Guests {
 		for _, have := range g.NICs {
-			n := &nic{NIC: have, guest: g.Ref, running: g.Running, state: g.State}
+			n := &nic{NIC: have, guest: g.Ref, running: g.Running, state: g.State, down: g.Down}
 			n.attach(inv, host)
 			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, have.Want.Network)
 			all = append(all, n)

@@ -35,7 +35,11 @@ func (r *run) judgePairs() ([]PairResult, []*Problem) {
 			p.judgeReach(&result)
 		}
 		if problem := p.problem(result); problem != nil {
+			r.waive(problem)
 			problems = append(problems, problem)
+			result.Cause, result.Waived = problem.cause(), problem.waived()
+		} else if result.Status == StatusLeak {
+			result.Waived = p.brokenBy((*nic).wired).waived()
 		}
 		results = append(results, result)
 	}
@@ -123,12 +127,20 @@ func (p *pair) unspoken(result *PairResult) {
 
 // brokenEnd names the problem of the end that is not as good as it should be.
 func (p *pair) brokenEnd(good func(*nic) bool) string {
-	for _, n := range []*nic{p.from, p.to} {
-		if !good(n) {
-			return n.problem.cause()
-		}
+	if problem := p.brokenBy(good); problem != nil {
+		return problem.cause()
 	}
 	return ""
+}
+
+// brokenBy is the problem of that end.
+func (p *pair) brokenBy(good func(*nic) bool) *Problem {
+	for _, n := range []*nic{p.from, p.to} {
+		if !good(n) {
+			return n.problem
+		}
+	}
+	return nil
 }
 
 // problem attributes a failed pair: to the port in the wrong place that lets it

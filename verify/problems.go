@@ -32,11 +32,17 @@ func (p *Problem) cause() string { return p.Code + ": " + p.Subject }
 // gather brings problems together that are one: the same code about the same
 // subject. The result is in the order of the ladder.
 func gather(problems []*Problem) []Problem {
-	type key struct{ code, subject, got string }
+	type key struct {
+		code, subject, got string
+		waived             Waived
+	}
 	byKey := map[key]*Problem{}
 	var list []*Problem
 	for _, p := range problems {
-		k := key{p.Code, p.Subject, p.Got}
+		k := key{code: p.Code, subject: p.Subject, got: p.Got}
+		if p.waived() {
+			k.waived = *p.Waived
+		}
 		first, ok := byKey[k]
 		if !ok {
 			byKey[k] = p

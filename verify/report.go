@@ -32,6 +32,9 @@ type Report struct {
 	// Limits says what this run could not look at and why, such as a missing
 	// privilege. A run with limits never passes.
 	Limits []string `json:"limits,omitempty"`
+	// Notes are worth knowing and change no verdict, such as a waiver that has
+	// expired.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Status is the result of one check.
@@ -132,6 +135,8 @@ type NICResult struct {
 	// Status is fail when a rung failed, else inconclusive when one was, else
 	// pass.
 	Status Status `json:"status"`
+	// Waived is whether the problem that makes it fail is.
+	Waived bool `json:"waived,omitempty"`
 	// Address is the one that was probed.
 	Address       netip.Addr    `json:"address,omitzero"`
 	AddressSource AddressSource `json:"addressSource,omitempty"`
@@ -181,6 +186,8 @@ type CheckResult struct {
 	Evidence []string `json:"evidence,omitempty"`
 	// Cause is the code and subject of a problem that explains the result.
 	Cause string `json:"cause,omitempty"`
+	// Waived is whether every problem that makes it fail is.
+	Waived bool `json:"waived,omitempty"`
 }
 
 // Rung returns the rung of that name.
@@ -221,9 +228,11 @@ type PairResult struct {
 	ICMP bool `json:"icmp,omitempty"`
 	// Control is what proves that To hears those it should, in this run.
 	Control string `json:"control,omitempty"`
-	// Cause is the code and subject of the problem of an end that explains the
-	// result, such as "WRONG_VLAN: guest web1, NIC vnet0".
+	// Cause is the code and subject of the problem that explains the result, of
+	// an end such as "WRONG_VLAN: guest web1, NIC vnet0" or of the pair itself.
 	Cause string `json:"cause,omitempty"`
+	// Waived is whether that problem is.
+	Waived bool `json:"waived,omitempty"`
 }
 
 // Problem is one cause of failure. It is there once, however many checks fail
@@ -255,17 +264,25 @@ type Waived struct {
 // It is [VerdictLeak] as soon as one frame was delivered where none may,
 // whatever the cause: a port in another network's VLAN by mistake leaks as much
 // as a broken switch does. The same mistake into a VLAN that nobody uses is
-// [VerdictFail].
+// [VerdictFail]. What is waived counts for nothing.
 func (r Report) Verdict() Verdict {
 	verdict := VerdictPass
 	if len(r.NICs) == 0 || len(r.Limits) > 0 {
 		verdict = VerdictInconclusive
 	}
+	add := func(s Status, waived bool) {
+		if !waived {
+			verdict = worse(verdict, s)
+		}
+	}
 	for _, n := range r.NICs {
-		verdict = worse(verdict, n.Status)
+		add(n.Status, n.Waived)
 	}
 	for _, p := range r.Pairs {
-		verdict = worse(verdict, p.Status)
+		add(p.Status, p.Waived)
+	}
+	for _, c := range r.Checks {
+		add(c.Status, c.Waived)
 	}
 	return verdict
 }

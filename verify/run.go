@@ -21,10 +21,11 @@ const closeLimit = 10 * time.Second
 
 // run is the state of one call of Run.
 type run struct {
-	opts Options
-	id   uint32
-	host links
-	nics []*nic
+	opts      Options
+	inventory Inventory
+	id        uint32
+	host      links
+	nics      []*nic
 
 	segments []*segment
 	pairs    []*pair
@@ -47,7 +48,7 @@ func Run(ctx context.Context, inv Inventory, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{opts: opts, host: host, nics: newNICs(inv, host, opts)}
+	r := &run{opts: opts, inventory: inv, host: host, nics: newNICs(inv, host, opts)}
 	if len(r.nics) > maxNICs {
 		return Report{}, fmt.Errorf("%d NICs are too many for one run: name guests or networks, at most %d", len(r.nics), maxNICs)
 	}
@@ -225,9 +226,12 @@ func (r *run) watchWhile(ctx context.Context, f func(context.Context) error) err
 
 // report puts together what was found about the selected NICs.
 func (r *run) report() Report {
-	report := Report{Version: ReportVersion, NICs: []NICResult{}, Limits: sortedUnique(r.limits)}
+	report := Report{Version: ReportVersion, NICs: []NICResult{}, Limits: sortedUnique(r.limits), Notes: r.notes()}
 	var problems []*Problem
 	for _, n := range r.nics {
+		if n.problem != nil {
+			r.waive(n.problem)
+		}
 		if !n.selected {
 			continue
 		}
@@ -246,7 +250,7 @@ func (n *nic) result() NICResult {
 	return NICResult{
 		Endpoint:  n.endpoint(),
 		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch,
-		Status:  n.status(),
+		Status: n.status(), Waived: n.problem.waived(),
 		Address: n.address.Addr, AddressSource: n.address.Source,
 		RTT:   n.probe.target.rtt,
 		Rungs: n.rungs,

@@ -35,6 +35,8 @@ type site struct {
 	networks []vnet.Network
 	switches []Switch
 	guests   []Guest
+	expect   []vnet.Expectation
+	waivers  []vnet.Waiver
 	fakes    map[string]*fakeGuest
 	nsGuests map[string]*lab.Station
 }
@@ -203,7 +205,7 @@ func (s *site) inventory() Inventory {
 			}
 		}
 	}
-	return Inventory{Guests: guests, Networks: s.networks, Switches: s.switches}
+	return Inventory{Guests: guests, Networks: s.networks, Switches: s.switches, Expect: s.expect, Waivers: s.waivers}
 }
 
 func (s *site) port(device string) *Port {

@@ -42,6 +42,7 @@ type openSwitch struct {
 func (s *site) collect(ctx context.Context, names []string) (*collection, error) {
 	col := &collection{site: s, switches: map[string]openSwitch{}}
 	col.inventory.Networks = s.topology.Networks
+	col.inventory.Expect, col.inventory.Waivers = s.topology.Expect, s.topology.Waivers
 	guests, err := s.guestsNamed(ctx, names)
 	if err != nil {
 		return nil, err
@@ -122,6 +123,7 @@ func (col *collection) guest(g virtapi.Guest) verify.Guest {
 		out.Started = record.Started
 	}
 	expected, _ := col.site.topology.Guest(g.Name)
+	out.Down = expected.Down
 	missing := slices.Clone(expected.NICs)
 	for _, nic := range g.Domain.NICs {
 		n, ours := col.site.topology.Network(nic.Network)
@@ -176,7 +178,7 @@ func (col *collection) missingNIC(guest vnet.GuestRef, want vnet.NIC) verify.NIC
 // absent is a guest that the spec expects and libvirt does not know.
 func (col *collection) absent(want vnet.Guest) verify.Guest {
 	ref := vnet.GuestRef{Name: want.Name}
-	out := verify.Guest{Ref: ref, State: "not defined"}
+	out := verify.Guest{Ref: ref, State: "not defined", Down: want.Down}
 	for _, nic := range want.NICs {
 		out.NICs = append(out.NICs, col.missingNIC(ref, nic))
 	}

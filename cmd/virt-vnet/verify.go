@@ -13,6 +13,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/verify"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 func verifyCommand(std stdio) *cli.Command {
@@ -56,6 +57,9 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 			return usagef("there is no network %s in the spec", name)
 		}
 	}
+	if err := knownCodes(spec.Topology.Waivers); err != nil {
+		return err
+	}
 	night, err := newNight(c)
 	if err != nil {
 		return err
@@ -69,6 +73,17 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 		return err
 	}
 	return night.end(c, std, result, past)
+}
+
+// knownCodes checks that what waivers waive can come up.
+func knownCodes(waivers []vnet.Waiver) error {
+	for _, w := range waivers {
+		same := func(i verify.CodeInfo) bool { return i.Code == w.Code }
+		if w.Code != "" && !slices.ContainsFunc(verify.Codes(), same) {
+			return usagef("%s: no problem has the code %s; docs/checks.md lists them", w.Where, w.Code)
+		}
+	}
+	return nil
 }
 
 func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {

@@ -40,6 +40,10 @@ func Table(w io.Writer, r Result, style Style) error {
 	p.waits(r)
 	p.reasons("could not tell", yellow, unsure(r))
 	p.reasons("nothing to check", dim, skipped(r))
+	for _, note := range r.Notes {
+		p.line("")
+		p.line("%s", p.paint(dim, "note: "+note))
+	}
 	if _, err := io.WriteString(w, p.text.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
