@@ -5,23 +5,35 @@ package verify
 
 import "golang.org/x/sys/unix"
 
-// receiveFilter is the classic BPF program (bpf(4)) for ARP, IPv4 ICMP, and
-// anything that carries a VLAN tag in the frame.
+// The instructions of classic BPF (bpf(4)) that our filters need.
+const (
+	loadHalf = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
+	loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+	loadWord = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+	ifEqual  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	result   = unix.BPF_RET | unix.BPF_K
+)
+
+// receiveFilter is the program for ARP, ICMP, the echoes and the neighbour
+// discovery of ICMPv6, and anything that carries a VLAN tag in the frame.
 func receiveFilter() []unix.SockFilter {
-	const (
-		loadHalf = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
-		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-		ifEqual  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		result   = unix.BPF_RET | unix.BPF_K
-	)
+	const icmp6 = etherHeader + ip6Header
 	return []unix.SockFilter{
 		{Code: loadHalf, K: 12},
-		{Code: ifEqual, K: etherARP, Jt: 6},
-		{Code: ifEqual, K: etherVLAN, Jt: 5},
-		{Code: ifEqual, K: etherQinQ, Jt: 4},
-		{Code: ifEqual, K: etherIPv4, Jf: 2},
+		{Code: ifEqual, K: etherARP, Jt: 14},
+		{Code: ifEqual, K: etherVLAN, Jt: 13},
+		{Code: ifEqual, K: etherQinQ, Jt: 12},
+		{Code: ifEqual, K: etherIPv6, Jt: 3},
+		{Code: ifEqual, K: etherIPv4, Jf: 9},
 		{Code: loadByte, K: etherHeader + 9},
-		{Code: ifEqual, K: protoICMP, Jt: 1},
+		{Code: ifEqual, K: protoICMP, Jt: 8, Jf: 7},
+		{Code: loadByte, K: etherHeader + 6},
+		{Code: ifEqual, K: protoICMPv6, Jf: 5},
+		{Code: loadByte, K: icmp6},
+		{Code: ifEqual, K: solicitation, Jt: 4},
+		{Code: ifEqual, K: advertisement, Jt: 3},
+		{Code: ifEqual, K: echoReply6, Jt: 2},
+		{Code: ifEqual, K: echoRequest6, Jt: 1},
 		{Code: result, K: 0},
 		{Code: result, K: snapLength},
 	}

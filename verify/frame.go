@@ -12,9 +12,11 @@ import (
 )
 
 // EtherTypes (IEEE 802 numbers) and protocol constants of RFC 826, 791, 792.
+// Those of IPv6 are in nd.go.
 const (
 	etherIPv4 = 0x0800
 	etherARP  = 0x0806
+	etherIPv6 = 0x86dd
 	etherVLAN = 0x8100
 	etherQinQ = 0x88a8
 
@@ -49,33 +51,59 @@ const (
 	frameARPReply
 	frameEchoRequest
 	frameEchoReply
+	frameSolicitation
+	frameAdvertisement
 )
 
-// frame is an ARP or ICMP echo frame in IPv4 over Ethernet.
+// frame is an ARP, neighbour discovery or ICMP echo frame over Ethernet. An
+// echo is IPv6 when its target is.
 type frame struct {
 	kind     frameKind
 	dst, src vnet.MAC
 	// sender and target are the protocol addresses of ARP, or source and
-	// destination of IP. An invalid one is sent as 0.0.0.0.
+	// destination of IP. An invalid one is sent as all zero. In neighbour
+	// discovery they mean what they do in ARP: the target of a solicitation is
+	// the address it asks for, the sender of an advertisement the one it is for.
 	sender, target netip.Addr
-	// senderMAC and targetMAC are the hardware addresses inside ARP.
+	// senderMAC and targetMAC are the hardware addresses inside ARP, senderMAC
+	// also the one in neighbour discovery, which may lack it.
 	senderMAC, targetMAC vnet.MAC
 	// token is the mark of our frames, zero for those of others.
 	token token
+	// length is how long the IP packet of an echo is made, when that is more
+	// than it needs. It is not read from frames.
+	length int
 }
 
 // encode returns the frame's bytes, padded to the least that Ethernet carries.
 func (f frame) encode() []byte {
-	b := make([]byte, minFrame)
+	b := make([]byte, max(minFrame, etherHeader+f.packetLength()))
 	copy(b[0:], f.dst[:])
 	copy(b[6:], f.src[:])
-	switch f.kind {
-	case frameARPRequest, frameARPReply:
+	switch {
+	case f.kind == frameARPRequest || f.kind == frameARPReply:
 		f.encodeARP(b)
-	case frameEchoRequest, frameEchoReply:
+	case f.kind == frameSolicitation || f.kind == frameAdvertisement:
+		f.encodeND(b)
+	case f.target.Is6():
+		f.encodeEcho6(b)
+	default:
 		f.encodeEcho(b)
 	}
 	return b
+}
+
+// packetLength is how long the IP packet in the frame is.
+func (f frame) packetLength() int {
+	switch {
+	case f.kind == frameARPRequest || f.kind == frameARPReply:
+		return 0
+	case f.kind == frameSolicitation || f.kind == frameAdvertisement:
+		return f.lengthND()
+	case f.target.Is6():
+		return max(f.length, ip6Header+icmpHeader+markLength)
+	}
+	return max(f.length, ipHeader+icmpHeader+markLength)
 }
 
 func (f frame) encodeARP(b []byte) {
@@ -93,29 +121,34 @@ func (f frame) encodeARP(b []byte) {
 }
 
 func (f frame) encodeEcho(b []byte) {
-	const length = ipHeader + icmpHeader + markLength
+	length := f.packetLength()
 	binary.BigEndian.PutUint16(b[12:], etherIPv4)
 	ip := b[etherHeader : etherHeader+length]
 	ip[0] = 0x45
-	binary.BigEndian.PutUint16(ip[2:], length)
+	binary.BigEndian.PutUint16(ip[2:], uint16(length))
 	binary.BigEndian.PutUint16(ip[6:], 0x4000) // do not fragment
 	ip[8], ip[9] = 64, protoICMP
 	copy(ip[12:], ipv4(f.sender))
 	copy(ip[16:], ipv4(f.target))
-	binary.BigEndian.PutUint16(ip[10:], checksum(ip[:ipHeader]))
+	binary.BigEndian.PutUint16(ip[10:], checksum(ip[:ipHeader], 0))
 	icmp := ip[ipHeader:]
 	if f.kind == frameEchoRequest {
 		icmp[0] = echoRequest
 	}
+	f.putEcho(icmp)
+	binary.BigEndian.PutUint16(icmp[2:], checksum(icmp, 0))
+}
+
+// putEcho fills in what echoes of both versions of IP have alike.
+func (f frame) putEcho(icmp []byte) {
 	binary.BigEndian.PutUint16(icmp[4:], uint16(f.token>>48))
 	binary.BigEndian.PutUint16(icmp[6:], uint16(f.token))
 	f.token.put(icmp[icmpHeader:])
-	binary.BigEndian.PutUint16(icmp[2:], checksum(icmp))
 }
 
 // decode reads a frame as a packet socket delivers it. It reports false for
-// everything that is not ARP or ICMP echo over IPv4, or is cut short. An
-// 802.1Q tag that is still in the frame is passed over.
+// everything that is not ARP, neighbour discovery or ICMP echo, or is cut
+// short. An 802.1Q tag that is still in the frame is passed over.
 func decode(b []byte) (frame, bool) {
 	if len(b) < etherHeader {
 		return frame{}, false
@@ -130,6 +163,8 @@ func decode(b []byte) (frame, bool) {
 		return f, f.decodeARP(body)
 	case etherIPv4:
 		return f, f.decodeEcho(body)
+	case etherIPv6:
+		return f, f.decodeICMPv6(body)
 	}
 	return frame{}, false
 }
@@ -157,7 +192,8 @@ func (f *frame) decodeEcho(ip []byte) bool {
 		return false
 	}
 	header := int(ip[0]&0xf) * 4
-	if header < ipHeader || len(ip) < header+icmpHeader {
+	later := binary.BigEndian.Uint16(ip[6:])&0x1fff != 0 // a fragment without the header
+	if header < ipHeader || len(ip) < header+icmpHeader || later {
 		return false
 	}
 	icmp := ip[header:]
@@ -182,11 +218,14 @@ func ipv4(a netip.Addr) []byte {
 	return b[:]
 }
 
-// checksum is the Internet checksum (RFC 1071) of an even number of bytes.
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+// checksum is the Internet checksum (RFC 1071) of b, on top of the sum of what
+// goes before it.
+func checksum(b []byte, sum uint32) uint16 {
+	for ; len(b) > 1; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
 	}
 	for sum>>16 != 0 {
 		sum = sum>>16 + sum&0xffff

@@ -19,6 +19,7 @@ func allSteps() []step {
 		step{RungMAC, (*nic).judgeMAC},
 		step{RungAddress, (*nic).judgeAddress},
 		step{RungARP, (*nic).judgeARP},
+		step{RungND, (*nic).judgeND},
 		step{RungICMP, (*nic).judgeICMP},
 		step{RungGateway, (*nic).judgeGateway},
 	)
@@ -89,46 +90,51 @@ func (n *nic) learnedHere() finding {
 
 func (n *nic) neverLearned() finding {
 	switch {
-	case n.probe.target.arp:
+	case n.probe.target.arp || n.probe6.target.arp:
 		return skip("the guest answers, but %s learns nothing on %s", n.Want.Switch, n.Want.Device)
-	case !n.probe.asked && !n.swept:
+	case n.probe.lost > 0:
+		return tooBusy(n.probe.lost)
+	case !n.probe.asked && !n.probe6.asked && !n.swept:
 		return unsure("silent so far, and it could not be asked: %s", orElse(n.probe.reason, "no address is known"))
 	}
-	return finding{
+	f := finding{
 		status: StatusFail, code: CodeMACNotLearned,
 		want: "frames from " + n.Want.MAC.String(), got: "not one, not even an answer",
 		evidence: n.silence(),
 		fix:      "virsh console " + quoted(n.guest.Name) + "   # has it booted, and is its interface up?",
 	}
+	if n.sent.count > 0 {
+		f.got, f.fix = fmt.Sprintf("the guest sends frames, of which %s learns nothing", n.Want.Switch), n.showFDB()
+	}
+	return f
 }
 
 // silence is the evidence that a guest was asked and did not answer.
 func (n *nic) silence() []string {
 	p := n.probe
 	var lines []string
+	if n.probe6.asked {
+		lines = append(lines, fmt.Sprintf("asked for %s from %s in %s: no neighbour advertisement", n.address6.Addr, n.probe6.vantage, n.segment))
+	}
 	if p.asked {
 		lines = append(lines, fmt.Sprintf("asked for %s from %s in %s: no ARP answer", n.address.Addr, p.vantage, n.segment))
 	}
 	if _, ok := n.heardAddress(); n.swept && !ok {
 		lines = append(lines, fmt.Sprintf("asked for every address of %s: no ARP answer", n.network.Subnet))
 	}
-	if !p.watched {
-		return lines
+	switch {
+	case p.asked && !p.target.arp || !n.probe6.asked:
+		return append(lines, n.atPort(p)...)
 	}
-	if p.delivered > 0 {
-		return append(lines, fmt.Sprintf("%d requests were delivered to %s: the guest itself is silent", p.delivered, n.Want.Device))
-	}
-	return append(lines, fmt.Sprintf("no request was delivered to %s: the switch or a filter of the host drops them", n.Want.Device))
+	return append(lines, n.atPort(n.probe6)...)
 }
 
 func (n *nic) judgeAddress() finding {
 	if n.address.Addr.IsValid() {
 		return pass(fmt.Sprintf("%s, from %s", n.address.Addr, n.address.Source))
 	}
-	for _, a := range n.Addresses {
-		if a.Addr.Is6() && !a.Addr.IsLinkLocalUnicast() {
-			return skip("only IPv6 addresses are known, which are not probed")
-		}
+	if n.address6.Addr.IsValid() {
+		return pass(fmt.Sprintf("%s, from %s, and no IPv4 address", n.address6.Addr, n.address6.Source))
 	}
 	f := finding{
 		status: StatusFail, code: CodeNoAddress, want: "an IPv4 address", got: "none",
@@ -153,6 +159,8 @@ func (n *nic) judgeAddress() finding {
 func (n *nic) judgeARP() finding {
 	p := n.probe
 	switch {
+	case !n.address.Addr.IsValid() && n.address6.Addr.IsValid():
+		return skip("no IPv4 address of it is known")
 	case !n.address.Addr.IsValid():
 		return notReached()
 	case !p.asked && p.pointless:
@@ -161,6 +169,8 @@ func (n *nic) judgeARP() finding {
 		return unsure("%s", orElse(p.reason, "it was not asked"))
 	case p.target.arp:
 		return pass(fmt.Sprintf("%s is at %s, asked from %s in %s", n.address.Addr, n.Want.MAC, p.vantage, n.segment))
+	case p.lost > 0:
+		return tooBusy(p.lost)
 	}
 	f := finding{
 		status: StatusFail, code: CodeNoARP,
@@ -170,6 +180,8 @@ func (n *nic) judgeARP() finding {
 	}
 	if other, ok := n.heardAddress(); ok && other != n.address.Addr {
 		f.got = "it uses " + other.String()
+	} else if n.mute(p) {
+		return n.guestSilent(p, f.evidence)
 	}
 	return f
 }
@@ -183,26 +195,65 @@ func (n *nic) heardAddress() (addr netip.Addr, ok bool) {
 	return addr, ok
 }
 
+// judgeICMP looks at both versions of IP apart: one is no excuse for the other.
 func (n *nic) judgeICMP() finding {
-	p := n.probe
 	switch {
-	case !n.address.Addr.IsValid():
+	case !n.address.Addr.IsValid() && !n.address6.Addr.IsValid():
 		return notReached()
-	case !p.asked && p.pointless:
-		return skip("%s", p.reason)
+	case !n.address6.Addr.IsValid():
+		return n.judgeEcho(n.probe)
+	case !n.address.Addr.IsValid():
+		return n.judgeEcho(n.probe6)
+	}
+	return worst(n.judgeEcho(n.probe), n.judgeEcho(n.probe6))
+}
+
+func (n *nic) judgeEcho(p probe) finding {
+	first, from := "ARP", netip.Addr{}
+	if n.segment != nil && n.segment.prober != nil {
+		from = n.segment.prober.source
+		if p.target.addr.Is6() {
+			first, from = "neighbour discovery", n.segment.prober.source6
+		}
+	}
+	switch {
+	case !p.asked && n.probe.pointless:
+		return skip("%s", n.probe.reason)
 	case !p.asked:
-		return unsure("%s", orElse(p.reason, "it was not asked"))
+		return unsure("%s", orElse(n.probe.reason, "it was not asked"))
 	case p.noICMP != "":
 		return skip("%s", p.noICMP)
 	case p.target.icmp:
-		return pass(fmt.Sprintf("%s answered within %v", n.address.Addr, p.target.rtt.Round(time.Microsecond)))
+		return pass(fmt.Sprintf("%s answered within %v", p.target.addr, p.target.rtt.Round(time.Microsecond)))
+	case p.lost > 0:
+		return tooBusy(p.lost)
 	}
-	return finding{
+	f := finding{
 		status: StatusFail, code: CodeICMPFiltered,
-		want: "an answer to ICMP echo from " + n.segment.prober.source.String(), got: "silence, though it answers ARP",
+		want: fmt.Sprintf("an answer of %s to ICMP echo from %s", p.target.addr, from), got: "silence, though it answers " + first,
 		evidence: []string{"a firewall in the guest or a filter of the host drops ICMP, or the guest's route back is wrong"},
 		fix:      "virsh console " + quoted(n.guest.Name) + "   # let it answer ping",
 	}
+	return f.with(n.atPort(p)...)
+}
+
+// worst joins the findings about two addresses of a NIC: a failure is one, and
+// so is what could not be told. What is skipped for one leaves the other.
+func worst(a, b finding) finding {
+	for _, status := range []Status{StatusFail, StatusInconclusive} {
+		for _, f := range []finding{a, b} {
+			if f.status == status {
+				return f
+			}
+		}
+	}
+	if a.status == StatusSkip && b.status == StatusPass {
+		a, b = b, a
+	}
+	if a.status == StatusPass && b.status == StatusSkip {
+		return a.with("half of it only: " + b.reason)
+	}
+	return a.with(b.evidence...)
 }
 
 func (n *nic) judgeGateway() finding {
@@ -210,10 +261,10 @@ func (n *nic) judgeGateway() finding {
 	switch {
 	case !gw.IsValid():
 		return skip("network %s has no gateway in the spec", n.Want.Network)
-	case !gw.Is4():
-		return skip("the gateway has an IPv6 address, which is not probed")
-	case gw == n.address.Addr:
+	case gw == n.address.Addr || gw == n.address6.Addr:
 		return skip("it is the gateway")
+	case gw.Is6() && !g.asked:
+		return skip("a gateway with an IPv6 address is asked from a vantage only, and there is none")
 	case g.asGuest && g.heard:
 		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).with(n.gatewayICMP()...)
 	case g.asGuest && g.answered:
@@ -222,10 +273,13 @@ func (n *nic) judgeGateway() finding {
 		return pass(fmt.Sprintf("%s answered %s, in the guest's VLAN; it was not asked as the guest", gw, n.segment.device)).
 			with(n.gatewayICMP()...)
 	case g.asked || g.asGuest:
-		return n.unreachable(true, fmt.Sprintf("nobody in %s answers ARP for %s", n.place(), gw))
+		return n.unreachable(true, fmt.Sprintf("nobody in %s answers %s for %s", n.place(), resolution(gw), gw))
 	}
 	return unsure("the gateway could not be asked: %s", orElse(n.probe.reason, "no way to send as the guest"))
 }
+
+// resolution is how the owner of an address is found.
+func resolution(a netip.Addr) string { return choose(a.Is6(), "neighbour discovery", "ARP") }
 
 func (n *nic) gatewayICMP() []string {
 	if n.gateway.answered && !n.gateway.icmp && n.probe.noICMP == "" {

@@ -25,7 +25,7 @@ func healthy() *nic {
 				Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}},
 			},
 			Port:      &Port{Switch: "ovs0", VLAN: &vnet.VLANSet{Access: 20}, Isolated: vnet.ToggleOff},
-			Addresses: []Address{{ipA, AddressSpec}},
+			Addresses: []Address{{ipA, AddressSpec}, {ip6A, AddressAgent}},
 		},
 		guest: vnet.GuestRef{Name: "web1", UUID: "u1"}, running: true, state: "running",
 		network: vnet.Network{
@@ -38,11 +38,12 @@ func healthy() *nic {
 			segmentKey: segmentKey{sw: "ovs0", vlan: 20}, device: "vv1",
 			prober: &prober{source: netip.MustParseAddr("10.0.20.254"), heard: map[vnet.MAC]netip.Addr{}},
 		},
-		address: Address{ipA, AddressSpec},
+		address: Address{ipA, AddressSpec}, address6: Address{ip6A, AddressAgent},
 		fdb:     fdb{before: []Learned{{macA, 20, "vnet0"}}},
 		gateway: gatewayProbe{asked: true, answered: true, icmp: true, asGuest: true, heard: true},
 	}
 	n.probe = probe{asked: true, vantage: "vv1", target: target{addr: ipA, arp: true, icmp: true, rtt: time.Millisecond}}
+	n.probe6 = probe{asked: true, vantage: "vv1", target: target{addr: ip6A, arp: true, icmp: true, rtt: time.Millisecond}}
 	return n
 }
 
@@ -59,8 +60,22 @@ func macvtapNIC() *nic {
 
 func silent(n *nic) {
 	n.fdb = fdb{again: true}
-	n.probe.target = target{addr: ipA}
+	n.probe.target, n.probe6.target = target{addr: ipA}, target{addr: ip6A}
 	n.gateway = gatewayProbe{}
+}
+
+// hung makes n a guest that was heard before and is silent now, though frames
+// are delivered to it.
+func hung(n *nic) {
+	n.probe.target, n.probe6.target = target{addr: ipA}, target{addr: ip6A}
+	n.probe.watched, n.probe.delivered = true, 6
+	n.probe6.watched, n.probe6.delivered = true, 6
+}
+
+// only6 leaves n its IPv6 address alone.
+func only6(n *nic) {
+	n.address, n.probe = Address{}, probe{}
+	n.Addresses = n.Addresses[1:]
 }
 
 func TestLadderBrokenRung(t *testing.T) {
@@ -141,11 +156,12 @@ func TestLadderBrokenRung(t *testing.T) {
 		},
 		{
 			"self-given address", func(n *nic) {
-				n.address, n.Addresses = Address{}, []Address{{netip.MustParseAddr("169.254.7.7"), AddressAgent}}
+				n.address, n.address6 = Address{}, Address{}
+				n.Addresses = []Address{{netip.MustParseAddr("169.254.7.7"), AddressAgent}}
 			}, healthy, RungAddress, CodeNoAddress, "nobody served DHCP",
 		},
 		{
-			"answers at no address", func(n *nic) { n.address, n.Addresses, n.swept = Address{}, nil, true }, healthy,
+			"answers at no address", func(n *nic) { n.address, n.address6, n.Addresses, n.swept = Address{}, Address{}, nil, true }, healthy,
 			RungAddress, CodeNoAddress, "it answers ARP at no address of 10.0.20.0/24",
 		},
 		{
@@ -157,7 +173,22 @@ func TestLadderBrokenRung(t *testing.T) {
 			"other address", func(n *nic) { n.probe.target.arp = false; n.segment.prober.heard[macA] = ipB }, healthy,
 			RungARP, CodeNoARP, "it uses 10.0.20.12",
 		},
+		{"hangs", hung, healthy, RungARP, CodeGuestSilent, "6 requests were delivered to vnet0"},
+		{"macvtap hangs", hung, macvtapNIC, RungARP, CodeGuestSilent, "6 requests were delivered to vnet0"},
+		{"hangs, IPv6 only", func(n *nic) { hung(n); only6(n) }, healthy, RungND, CodeGuestSilent, "6 requests were delivered to vnet0"},
+		{
+			"speaks, but not ARP", func(n *nic) {
+				hung(n)
+				n.sent = traffic{3, []string{"neighbour advertisement for fe80::1"}}
+			}, healthy, RungARP, CodeNoARP, "sent 3 frames meanwhile: neighbour advertisement for fe80::1",
+		},
+		{
+			"speaks and is not learned", func(n *nic) { silent(n); n.sent.count = 3 }, healthy,
+			RungMAC, CodeMACNotLearned, "the guest sends frames, of which ovs0 learns nothing",
+		},
+		{"no ND", func(n *nic) { n.probe6.target.arp = false }, healthy, RungND, CodeNoND, "though it answers ARP"},
 		{"no ICMP", func(n *nic) { n.probe.target.icmp = false }, healthy, RungICMP, CodeICMPFiltered, "10.0.20.254"},
+		{"no ICMPv6", func(n *nic) { n.probe6.target.icmp = false }, healthy, RungICMP, CodeICMPFiltered, "though it answers neighbour discovery"},
 		{
 			"gateway dead", func(n *nic) { n.gateway = gatewayProbe{asked: true} }, healthy,
 			RungGateway, CodeGatewayUnreachable, "nobody in VLAN 20 of ovs0",
@@ -214,11 +245,11 @@ func TestLadderNoFailure(t *testing.T) {
 		{"port not observed", func(n *nic) { n.Port = nil }, healthy, RungVLAN, StatusInconclusive, "not observed"},
 		{"FDB not known", func(n *nic) { n.fdb = fdb{err: errors.New("no dump")} }, healthy, RungMAC, StatusInconclusive, "no dump"},
 		{
-			"silent and not asked", func(n *nic) { silent(n); n.probe = probe{reason: "no vantage"} }, healthy,
+			"silent and not asked", func(n *nic) { silent(n); n.probe, n.probe6 = probe{reason: "no vantage"}, probe{} }, healthy,
 			RungMAC, StatusInconclusive, "no vantage",
 		},
 		{
-			"address not known", func(n *nic) { n.address, n.Addresses = Address{}, nil }, healthy,
+			"address not known", func(n *nic) { n.address, n.address6, n.Addresses = Address{}, Address{}, nil }, healthy,
 			RungAddress, StatusInconclusive, "qemu-guest-agent",
 		},
 		{"not asked", func(n *nic) { n.probe = probe{reason: "no vantage"} }, healthy, RungARP, StatusInconclusive, "no vantage"},
@@ -230,7 +261,10 @@ func TestLadderNoFailure(t *testing.T) {
 			"trunk without native", func(n *nic) { n.probe = probe{reason: "tagged", pointless: true} }, healthy,
 			RungARP, StatusSkip, "tagged",
 		},
-		{"no subnet", func(n *nic) { n.probe.noICMP = "no subnet" }, healthy, RungICMP, StatusSkip, "no subnet"},
+		{
+			"no subnet", func(n *nic) { n.probe.noICMP, n.address6 = "no subnet", Address{} }, healthy,
+			RungICMP, StatusSkip, "no subnet",
+		},
 		{"no gateway", func(n *nic) { n.network.Gateway = netip.Addr{} }, healthy, RungGateway, StatusSkip, "no gateway in the spec"},
 		{"is the gateway", func(n *nic) { n.network.Gateway = ipA }, healthy, RungGateway, StatusSkip, "it is the gateway"},
 		{"learning off", func(n *nic) { n.Want.Policy.Learning = vnet.ToggleOff }, healthy, RungMAC, StatusSkip, "learning is off"},
@@ -238,10 +272,25 @@ func TestLadderNoFailure(t *testing.T) {
 			"answers and is not learned", func(n *nic) { n.fdb = fdb{again: true} }, healthy,
 			RungMAC, StatusSkip, "learns nothing",
 		},
+		{"IPv6 only", only6, healthy, RungAddress, StatusPass, ""},
+		{"IPv6 only has no ARP", only6, healthy, RungARP, StatusSkip, "no IPv4 address"},
+		{"IPv6 only has ICMP", only6, healthy, RungICMP, StatusPass, ""},
 		{
-			"IPv6 only", func(n *nic) {
-				n.address, n.Addresses = Address{}, []Address{{netip.MustParseAddr("2001:db8::1"), AddressAgent}}
-			}, healthy, RungAddress, StatusSkip, "IPv6",
+			"IPv4 only", func(n *nic) { n.address6, n.probe6 = Address{}, probe{} }, healthy,
+			RungND, StatusSkip, "no IPv6 address",
+		},
+		{
+			"too busy to hear ARP", func(n *nic) { n.probe.target.arp, n.probe.lost = false, 9 }, healthy,
+			RungARP, StatusInconclusive, "9 frames",
+		},
+		{
+			"too busy to hear anything", func(n *nic) { silent(n); n.probe.lost, n.probe6.lost = 9, 9 }, healthy,
+			RungMAC, StatusInconclusive, "9 frames",
+		},
+		{
+			"IPv6 gateway without a vantage", func(n *nic) {
+				n.network.Gateway, n.gateway = netip.MustParseAddr("fe80::1"), gatewayProbe{}
+			}, healthy, RungGateway, StatusSkip, "from a vantage only",
 		},
 		{"macvtap has no FDB", func(*nic) {}, macvtapNIC, RungMAC, StatusSkip, "no forwarding table"},
 		{"macvtap has no VLAN", func(*nic) {}, macvtapNIC, RungVLAN, StatusSkip, "VLAN of eth1"},

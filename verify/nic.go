@@ -38,9 +38,14 @@ type nic struct {
 
 	segment *segment
 	address Address
+	// address6 is its global IPv6 address, as far as one is known.
+	address6 Address
 	// swept is whether the guest was asked for every address of its subnet.
-	swept   bool
-	probe   probe
+	swept bool
+	// probe6 is of address6; why neither was asked is in probe.
+	probe, probe6 probe
+	// sent is what it sent while its port was watched.
+	sent    traffic
 	gateway gatewayProbe
 	fdb     fdb
 
@@ -65,6 +70,8 @@ type probe struct {
 	// delivered how many requests were seen on their way to the guest then.
 	watched   bool
 	delivered int
+	// lost is how many frames the vantage missed in the last of them.
+	lost int
 }
 
 // gatewayProbe is what the gateway answered.
@@ -161,6 +168,7 @@ func newNICs(inv Inventory, host links, opts Options) []*nic {
 		for _, have := range g.NICs {
 			n := &nic{NIC: have, guest: g.Ref, running: g.Running, state: g.State, down: g.Down}
 			n.attach(inv, host)
+			n.address6 = n.globalIPv6()
 			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, have.Want.Network)
 			all = append(all, n)
 		}

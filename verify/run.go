@@ -188,42 +188,6 @@ func (r *run) noteGateways() {
 	}
 }
 
-// watchWhile counts the requests that reach the ports of silent guests while f
-// asks them.
-func (r *run) watchWhile(ctx context.Context, f func(context.Context) error) error {
-	watch, err := openSocket(0, false)
-	if err != nil {
-		r.limit("ports are not watched", err)
-		return f(ctx)
-	}
-	byDevice := map[int]*nic{}
-	for _, n := range r.nics {
-		if n.probe.asked && !n.probe.target.done() {
-			n.probe.watched = true
-			byDevice[n.link.index] = n
-		}
-	}
-	watching, stop := context.WithCancel(ctx)
-	var done sync.WaitGroup
-	done.Go(func() {
-		err = watch.receive(watching, time.Time{}, func(frames []seen) bool {
-			for _, s := range frames {
-				if n := byDevice[s.device]; n != nil && s.token.run() == r.id && s.token.to() == n.index && n.link.toGuest(s) {
-					n.probe.delivered++
-				}
-			}
-			return true
-		})
-	})
-	asked := f(ctx)
-	stop()
-	done.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	return errors.Join(asked, err, watch.close())
-}
-
 // report puts together what was found about the selected NICs.
 func (r *run) report() Report {
 	report := Report{Version: ReportVersion, NICs: []NICResult{}, Limits: sortedUnique(r.limits), Notes: r.notes()}
@@ -247,7 +211,7 @@ func (r *run) report() Report {
 }
 
 func (n *nic) result() NICResult {
-	return NICResult{
+	out := NICResult{
 		Endpoint:  n.endpoint(),
 		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch,
 		Status: n.status(), Waived: n.problem.waived(),
@@ -255,4 +219,8 @@ func (n *nic) result() NICResult {
 		RTT:   n.probe.target.rtt,
 		Rungs: n.rungs,
 	}
+	if !out.Address.IsValid() {
+		out.Address, out.AddressSource, out.RTT = n.address6.Addr, n.address6.Source, n.probe6.target.rtt
+	}
+	return out
 }

@@ -107,13 +107,20 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 	if err != nil {
 		return fmt.Errorf("vantage %s: %w", device, err)
 	}
-	p := &prober{device: l.Attrs().Index, run: r.id, timing: r.opts.Timing, heard: map[vnet.MAC]netip.Addr{}}
+	p := &prober{
+		device: l.Attrs().Index, run: r.id, timing: r.opts.Timing,
+		nics: map[vnet.MAC]*nic{}, owners: map[netip.Addr]*nic{}, heard: map[vnet.MAC]netip.Addr{},
+	}
+	for _, n := range s.nics {
+		p.nics[n.Want.MAC] = n
+	}
 	if s.lower != "" {
 		// A macvlan receives what is sent to its own MAC only.
 		p.mac = vnet.MAC(l.Attrs().HardwareAddr)
 	} else if p.mac, err = randomMAC(); err != nil {
 		return err
 	}
+	p.source6 = linkLocal(p.mac)
 	if p.socket, err = openSocket(p.device, true); err != nil {
 		return err
 	}
@@ -171,9 +178,10 @@ func (s *segment) first(ctx context.Context, used func(netip.Addr) bool) error {
 	}
 	for _, n := range s.nics {
 		s.addTarget(n, noICMP)
+		s.addTarget6(n)
 	}
-	if s.segmentKey.gateway.Is4() {
-		s.gateway = &target{index: maxNICs, addr: s.segmentKey.gateway, wantICMP: s.prober.source.IsValid()}
+	if gw := s.segmentKey.gateway; gw.IsValid() {
+		s.gateway = &target{index: maxNICs, addr: gw, wantICMP: gw.Is6() || s.prober.source.IsValid()}
 		s.targets = append(s.targets, s.gateway)
 	}
 	return s.prober.ask(ctx, s.targets, s.prober.timing.WindowMin)
@@ -221,6 +229,17 @@ func (s *segment) addTarget(n *nic, noICMP string) {
 	s.targets = append(s.targets, &n.probe.target)
 }
 
+func (s *segment) addTarget6(n *nic) {
+	addr := n.address6.Addr
+	if !addr.IsValid() {
+		return
+	}
+	n.probe6.asked, n.probe6.vantage = true, s.device
+	// Our own address is link-local, which every guest has a route to.
+	n.probe6.target = target{index: n.index, mac: n.Want.MAC, addr: addr, wantICMP: true}
+	s.targets = append(s.targets, &n.probe6.target)
+}
+
 // silent reports whether anybody owes an answer.
 func (s *segment) silent() bool {
 	for _, t := range s.targets {
@@ -235,12 +254,15 @@ func (s *segment) silent() bool {
 // have another address.
 func (s *segment) confirm(ctx context.Context, windows []time.Duration) error {
 	for _, window := range windows {
-		if err := s.prober.ask(ctx, s.targets, window); err != nil {
+		asking := s.prober.newAsking(s.targets)
+		asking.rouse = true
+		if err := asking.ask(ctx, s.targets, window); err != nil {
 			return err
 		}
 	}
 	var silent []*nic
 	for _, n := range s.nics {
+		n.probe.lost, n.probe6.lost = s.prober.lost, s.prober.lost
 		if n.probe.asked && !n.probe.target.arp {
 			silent = append(silent, n)
 		}

@@ -5,6 +5,7 @@ package verify
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,10 @@ const (
 	snapLength = 128
 	// receiveBuffer holds some ten thousand small frames, in kernel terms.
 	receiveBuffer = 8 << 20
+	// controlLength has room for a timestamp (cmsg(3)).
+	controlLength = 64
+	// maxQueued is longer than any frame waits for us to read it.
+	maxQueued = time.Second
 )
 
 // socket is a packet socket (packet(7)) that moves frames in batches: with a
@@ -29,11 +34,28 @@ type socket struct {
 	// mark is the SO_MARK in force.
 	mark uint32
 
-	headers [batch]mmsghdr
-	iovecs  [batch]unix.Iovec
-	names   [batch]unix.RawSockaddrLinklayer
-	buffers [batch][snapLength]byte
-	frames  [batch]seen
+	headers  [batch]mmsghdr
+	iovecs   [batch]unix.Iovec
+	names    [batch]unix.RawSockaddrLinklayer
+	controls [batch][controlLength]byte
+	frames   [batch]seen
+	// buffers take a frame each, of which snap bytes are looked at.
+	buffers []byte
+	listening
+}
+
+// listening is what a socket receives.
+type listening struct {
+	// device is where from, or 0 for all.
+	device int
+	// inOnly leaves out what leaves through the device.
+	inOnly bool
+	// filter lets a frame in, as far as it is looked at, and snap is that
+	// length again.
+	filter []unix.SockFilter
+	snap   int
+	// raw hands on frames also when they are none that we know, all as bytes.
+	raw bool
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -58,18 +80,28 @@ type seen struct {
 	// outgoing is true for a frame that left the host's stack through the
 	// device. On a guest's tap that is towards the guest.
 	outgoing bool
-	at       time.Time
+	// at is when the kernel saw it, in the terms of our own monotonic clock.
+	at time.Time
+	// raw is the frame's bytes, on a socket that wants them. They are the
+	// socket's own.
+	raw []byte
 }
 
-// openSocket opens a packet socket that receives ARP and ICMP from one device,
-// or from all with device 0. With inOnly it does not receive what leaves
-// through the device. What a socket sends it never receives.
+// openSocket opens a packet socket that receives ARP, ICMP and neighbour
+// discovery from one device, or from all with device 0. With inOnly it does not
+// receive what leaves through the device. What a socket sends it never receives.
 func openSocket(device int, inOnly bool) (*socket, error) {
+	return listen(listening{device: device, inOnly: inOnly, filter: receiveFilter(), snap: snapLength})
+}
+
+// listen opens a packet socket that receives what l says.
+func listen(l listening) (*socket, error) {
 	s, err := openSender()
 	if err != nil {
 		return nil, err
 	}
-	if ctlErr := s.control(func(fd uintptr) { err = configure(int(fd), device, inOnly) }); ctlErr != nil || err != nil {
+	s.listening, s.buffers = l, make([]byte, batch*l.snap)
+	if ctlErr := s.control(func(fd uintptr) { err = l.configure(int(fd)) }); ctlErr != nil || err != nil {
 		return nil, errors.Join(ctlErr, err, s.close())
 	}
 	return s, nil
@@ -85,9 +117,8 @@ func openSender() (*socket, error) {
 	return &socket{file: os.NewFile(uintptr(fd), "packet socket")}, nil
 }
 
-func configure(fd, device int, inOnly bool) error {
-	filter := receiveFilter()
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+func (l listening) configure(fd int) error {
+	program := unix.SockFprog{Len: uint16(len(l.filter)), Filter: &l.filter[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
 		return fmt.Errorf("packet socket: attach filter: %w", err)
 	}
@@ -95,12 +126,14 @@ func configure(fd, device int, inOnly bool) error {
 		// Without CAP_NET_ADMIN as much as rmem_max allows must do.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
-	if inOnly {
+	// Linux before 5.1 does not know it; then a frame is as late as we read it.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1)
+	if l.inOnly {
 		// Linux before 4.20 does not know it; then such frames are passed over
 		// one by one.
 		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: device}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: l.device}); err != nil {
 		return fmt.Errorf("packet socket: bind: %w", err)
 	}
 	return nil
@@ -180,7 +213,7 @@ func (s *socket) sendBatch(n int) (int, error) {
 		return 0, err
 	case errno == unix.EINTR:
 		return 0, nil
-	case errno == unix.ENOBUFS, errno == unix.ENETDOWN, errno == unix.ENXIO, errno == unix.ENODEV:
+	case errno == unix.ENOBUFS, errno == unix.ENETDOWN, errno == unix.ENXIO, errno == unix.ENODEV, errno == unix.EMSGSIZE:
 		return 1, nil // lost on this device; the others still count
 	case errno != 0:
 		return 0, errno
@@ -220,7 +253,10 @@ func (s *socket) receive(ctx context.Context, deadline time.Time, handle func([]
 
 func (s *socket) receiveBatch() (int, error) {
 	for i := range batch {
-		s.prepare(i, s.buffers[i][:], 0)
+		s.prepare(i, s.buffers[i*s.snap:(i+1)*s.snap], 0)
+		h := &s.headers[i].header
+		h.Control = &s.controls[i][0]
+		h.SetControllen(controlLength)
 	}
 	conn, err := s.file.SyscallConn()
 	if err != nil {
@@ -246,14 +282,44 @@ func (s *socket) receiveBatch() (int, error) {
 	return n, nil
 }
 
-func (s *socket) decode(i int, at time.Time) (seen, bool) {
-	f, ok := decode(s.buffers[i][:min(int(s.headers[i].length), snapLength)])
-	return seen{
+func (s *socket) decode(i int, now time.Time) (seen, bool) {
+	b := s.buffers[i*s.snap:][:min(int(s.headers[i].length), s.snap)]
+	f, ok := decode(b)
+	out := seen{
 		frame:    f,
 		device:   int(s.names[i].Ifindex),
 		outgoing: s.names[i].Pkttype == unix.PACKET_OUTGOING,
-		at:       at,
-	}, ok
+		at:       s.stamp(i, now),
+	}
+	if s.raw {
+		out.raw = b
+	}
+	return out, ok || s.raw
+}
+
+// stamp is when the kernel saw the i-th frame.
+func (s *socket) stamp(i int, now time.Time) time.Time {
+	b := s.controls[i][:s.headers[i].header.Controllen]
+	if len(b) == 0 {
+		return now
+	}
+	h, data, _, err := unix.ParseOneSocketControlMessage(b)
+	if err != nil || h.Level != unix.SOL_SOCKET || h.Type != unix.SO_TIMESTAMPNS_NEW || len(data) < 16 {
+		return now
+	}
+	return onOurClock(now, time.Unix(
+		int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:]))))
+}
+
+// onOurClock turns a moment of the wall clock, a little before now, into one of
+// the monotonic clock that now has. When the wall clock was set in between, it
+// is now.
+func onOurClock(now, wall time.Time) time.Time {
+	age := now.Round(0).Sub(wall)
+	if age < 0 || age > maxQueued {
+		return now
+	}
+	return now.Add(-age)
 }
 
 // lost returns how many frames the kernel dropped since the last call because

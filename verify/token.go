@@ -21,6 +21,8 @@ const (
 	purposeUnicast                      // as a guest, to one MAC
 	purposeBroadcast                    // as a guest, to everybody
 	purposeGateway                      // as a guest, to its gateway
+	purposeProbe6                       // from a vantage, over IPv6
+	purposeRouse                        // from a vantage, to whoever does not answer that
 )
 
 // The fields of a token, in bits. 2^18 NICs is far beyond one host.
