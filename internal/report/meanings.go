@@ -21,6 +21,7 @@ func meanings() map[string]string {
 		"problems":            "what is wrong, each cause once",
 		"runs.problems":       "how many problems it found",
 		"limits":              "what this run could not look at and why; a run with limits never passes",
+		"notes":               "what is worth knowing and no failure, such as a waiver that has run out",
 		"past":                "what the history knows, where one is kept",
 		"changes":             "the problems of this run and those that went, each compared with the runs before",
 		"fresh":               "whether the state is another than after the night before",
