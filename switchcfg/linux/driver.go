@@ -29,11 +29,12 @@ type Driver struct {
 }
 
 var (
-	_ switchcfg.Driver   = (*Driver)(nil)
-	_ switchcfg.Learner  = (*Driver)(nil)
-	_ switchcfg.Vantager = (*Driver)(nil)
-	_ switchcfg.Sweeper  = (*Driver)(nil)
-	_ switchcfg.Adviser  = (*Driver)(nil)
+	_ switchcfg.Driver    = (*Driver)(nil)
+	_ switchcfg.Learner   = (*Driver)(nil)
+	_ switchcfg.Vantager  = (*Driver)(nil)
+	_ switchcfg.Sweeper   = (*Driver)(nil)
+	_ switchcfg.Adviser   = (*Driver)(nil)
+	_ switchcfg.Inspector = (*Driver)(nil)
 )
 
 // Open opens the Linux bridge sw.Name of this network namespace. The error is

@@ -19,7 +19,9 @@ const (
 	// userTick is the kernel's unit of time towards programs (USER_HZ).
 	userTick = 10 * time.Millisecond
 
-	// stateForwarding is BR_STATE_FORWARDING (linux/if_bridge.h).
+	// BR_STATE_* (linux/if_bridge.h).
+	stateListening  = 1
+	stateLearning   = 2
 	stateForwarding = 3
 )
 
@@ -39,9 +41,15 @@ type link struct {
 	callsIPv6 bool
 
 	// Of a bridge's port.
-	flags      switchcfg.Flags
-	forwarding bool
+	flags switchcfg.Flags
+	// state is BR_STATE_*, and stateLeft how long the port stays in it at
+	// least when it listens or learns.
+	state     uint32
+	stateLeft time.Duration
 }
+
+// forwarding reports whether spanning tree lets the port pass frames.
+func (l link) forwarding() bool { return l.state == stateForwarding }
 
 // filtering reports whether a bridge tells VLANs apart.
 func (l link) filtering() bool { return l.bridge.VLANFiltering == vnet.ToggleOn }
@@ -130,9 +138,13 @@ var flagAttrs = [...]struct {
 }
 
 func (l *link) portAttr(kind uint16, value []byte) error {
-	if kind == nl.IFLA_BRPORT_STATE {
-		l.forwarding = rtnl.Number(value) == stateForwarding
-		return nil
+	switch kind {
+	case nl.IFLA_BRPORT_STATE:
+		l.state = rtnl.Number(value)
+	case nl.IFLA_BRPORT_FORWARD_DELAY_TIMER:
+		if len(value) == 8 {
+			l.stateLeft = time.Duration(binary.NativeEndian.Uint64(value)) * userTick
+		}
 	}
 	for _, f := range flagAttrs {
 		if f.attr == kind {

@@ -186,7 +186,7 @@ func (d *Driver) waitForwarding(ctx context.Context, port string, bridge link) e
 	defer poll.Stop()
 	for {
 		l, err := d.link(ctx, port)
-		if ctx.Err() == nil && (err != nil || l.forwarding) {
+		if ctx.Err() == nil && (err != nil || l.forwarding()) {
 			return err
 		}
 		select {

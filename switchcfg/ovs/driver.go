@@ -25,6 +25,7 @@ const database = "Open_vSwitch"
 // once with [switchcfg.ErrUnreachable]; the next call makes a new one.
 type Driver struct {
 	name   string
+	uplink string // that the spec names
 	runDir string
 	links  *rtnl.Conn
 	conn   *conn // nil when there is none
@@ -32,9 +33,10 @@ type Driver struct {
 }
 
 var (
-	_ switchcfg.Driver   = (*Driver)(nil)
-	_ switchcfg.Learner  = (*Driver)(nil)
-	_ switchcfg.Vantager = (*Driver)(nil)
+	_ switchcfg.Driver    = (*Driver)(nil)
+	_ switchcfg.Learner   = (*Driver)(nil)
+	_ switchcfg.Vantager  = (*Driver)(nil)
+	_ switchcfg.Inspector = (*Driver)(nil)
 )
 
 // Option changes how [Open] connects.
@@ -50,7 +52,7 @@ func WithRunDir(dir string) Option { return func(d *Driver) { d.runDir = dir } }
 // [switchcfg.ErrPermission] when the caller may not talk to it, and
 // [switchcfg.ErrNoSwitch] when it knows no such bridge.
 func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
-	d := &Driver{name: sw.Name, runDir: defaultRunDir()}
+	d := &Driver{name: sw.Name, uplink: sw.Uplink, runDir: defaultRunDir()}
 	for _, option := range options {
 		option(d)
 	}

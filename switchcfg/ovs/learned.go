@@ -5,7 +5,9 @@ package ovs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -77,6 +79,9 @@ func numbers(bridge record, ports, interfaces []record) map[string]string {
 func (d *Driver) control(ctx context.Context, command string, args ...any) (string, error) {
 	pidFile := filepath.Join(d.runDir, "ovs-vswitchd.pid")
 	pid, err := os.ReadFile(pidFile)
+	if errors.Is(err, fs.ErrPermission) {
+		return "", fmt.Errorf("%s: %w: needs root or the group of Open vSwitch", pidFile, switchcfg.ErrPermission)
+	}
 	if err != nil {
 		return "", fmt.Errorf("ovs-vswitchd %w: is it running? (no %s)", switchcfg.ErrUnreachable, pidFile)
 	}

@@ -31,18 +31,21 @@ type record struct {
 	NextCfg int
 
 	// Of a bridge.
-	Ports set[uuid]
+	Ports     set[uuid]
+	STP, RSTP bool
 
 	// Of a port. It has several interfaces only when it is a bond.
 	Interfaces set[uuid]
 	Protected  bool
 	vlanColumns
+	Status, RSTPStatus dict
 
 	// Of an interface, the device of a port.
 	Type       string
 	MTU        set[int]
 	Error      set[string]
 	PortNumber set[int]
+	LinkState  set[string]
 }
 
 func (r *record) read(v any) error {
@@ -91,6 +94,24 @@ func (r *record) column(name string) any {
 		return &r.Error
 	case "ofport":
 		return &r.PortNumber
+	default:
+		return r.condition(name)
+	}
+}
+
+// condition is column for those that tell how things are going.
+func (r *record) condition(name string) any {
+	switch name {
+	case "stp_enable":
+		return &r.STP
+	case "rstp_enable":
+		return &r.RSTP
+	case "status":
+		return &r.Status
+	case "rstp_status":
+		return &r.RSTPStatus
+	case "link_state":
+		return &r.LinkState
 	}
 	return nil
 }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// Inspect implements [switchcfg.Inspector]: one transaction, and a word from
+// ovs-vswitchd, without which OVSDB goes on saying what it last heard.
+func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
+	if _, err := d.control(ctx, "version"); err != nil {
+		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
+	}
+	results, err := d.transact(ctx, d.readBridge("ports", "stp_enable", "rstp_enable"),
+		read("Port", []condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "status", "rstp_status"),
+		read("Interface", []condition{}, "_uuid", "name", "link_state"))
+	if err != nil {
+		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
+	}
+	bridge, err := d.bridge(results)
+	if err != nil {
+		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
+	}
+	ports, err := results.rows(1)
+	if err != nil {
+		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
+	}
+	interfaces, err := results.rows(2)
+	if err != nil {
+		return switchcfg.Condition{}, fmt.Errorf("switch %s: read interfaces: %w", d.name, err)
+	}
+	return condense(bridge, ports, interfaces, d.uplink), nil
+}
+
+// condense is what the rows say of the bridge and of the port that has the
+// interface called uplink, or is called so.
+func condense(bridge record, ports, interfaces []record, uplink string) switchcfg.Condition {
+	found := switchcfg.Condition{Forwarding: map[string]switchcfg.Forwarding{}}
+	byUUID := make(map[uuid]record, len(interfaces))
+	for _, i := range interfaces {
+		byUUID[i.UUID] = i
+	}
+	ours := bridge.has()
+	for _, p := range ports {
+		if !ours[p.UUID] {
+			continue
+		}
+		if bridge.STP || bridge.RSTP {
+			state := cmp.Or(p.RSTPStatus["rstp_port_state"], p.Status["stp_state"])
+			found.Forwarding[p.Name] = switchcfg.Forwarding{State: strings.ToLower(state)}
+		}
+		link, leads := false, uplink != "" && p.Name == uplink
+		for _, id := range p.Interfaces {
+			i := byUUID[id]
+			link = link || i.LinkState.first() == "up"
+			leads = leads || uplink != "" && i.Name == uplink
+		}
+		if leads {
+			found.Uplink = switchcfg.UplinkCondition{Device: p.Name, Link: vnet.ToggleOf(link), VLAN: decode(p.vlanColumns)}
+		}
+	}
+	return found
+}
