@@ -90,9 +90,11 @@ type lookup struct {
 }
 
 // legs looks up the networks of the guest's NICs, each once.
-func (w *Wirer) legs(dom libvirtnet.Domain) []leg {
+func (w *Wirer) legs(dom libvirtnet.Domain) []leg { return w.legsKnowing(dom, map[string]lookup{}) }
+
+// legsKnowing is legs that looks up only what is not known yet.
+func (w *Wirer) legsKnowing(dom libvirtnet.Domain, known map[string]lookup) []leg {
 	legs := make([]leg, len(dom.NICs))
-	known := map[string]lookup{}
 	spec := &specLookup{store: w.Store, guest: dom.Name}
 	for i, nic := range dom.NICs {
 		found, ok := known[nic.Network]

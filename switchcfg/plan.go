@@ -267,13 +267,35 @@ func (c Change) Empty() bool {
 // Lines says what the change does, one setting a line, such as
 // "vlan: untagged -> access 20".
 func (c Change) Lines() []string {
+	var text []string
+	for _, s := range c.Settings() {
+		text = append(text, fmt.Sprintf("%s: %s -> %s", s.Name, s.From, s.To))
+	}
+	return text
+}
+
+// SettingChange is what becomes of one setting, in words: "vlan", "untagged",
+// "access 20".
+type SettingChange struct{ Name, From, To string }
+
+// What [Change.Settings] calls settings that are told apart from the others.
+const (
+	NameSwitch   = "switch"
+	NameVLAN     = "vlan"
+	NameMTU      = "mtu"
+	NameOwner    = "owner"
+	NameOwnerMAC = "owner's MAC"
+)
+
+// Settings lists the settings that the change changes.
+func (c Change) Settings() []SettingChange {
 	before, after := c.Before.Settings, c.After.Settings
 	var l lines
-	l.add("switch", orNone(c.Before.Switch), orNone(c.After.Switch))
+	l.add(NameSwitch, orNone(c.Before.Switch), orNone(c.After.Switch))
 	if !sameVLAN(before.VLAN, after.VLAN) {
-		l.add("vlan", vlanText(before.VLAN), vlanText(after.VLAN))
+		l.add(NameVLAN, vlanText(before.VLAN), vlanText(after.VLAN))
 	}
-	l.add("mtu", strconv.Itoa(before.MTU), strconv.Itoa(after.MTU))
+	l.add(NameMTU, strconv.Itoa(before.MTU), strconv.Itoa(after.MTU))
 	for f := range AllFlags() {
 		l.add(f.String(), before.Flags[f].String(), after.Flags[f].String())
 	}
@@ -282,18 +304,18 @@ func (c Change) Lines() []string {
 	l.bridge(given(before.Bridge), given(after.Bridge))
 	was, is := c.Before.Owner, c.After.Owner
 	if was.Guest == is.Guest && was.Network == is.Network {
-		l.add("owner's MAC", was.MAC.String(), is.MAC.String())
+		l.add(NameOwnerMAC, was.MAC.String(), is.MAC.String())
 	}
-	l.add("owner", was.String(), is.String())
+	l.add(NameOwner, was.String(), is.String())
 	return l
 }
 
 // lines say what becomes of settings, each with its name.
-type lines []string
+type lines []SettingChange
 
 func (l *lines) add(name, from, to string) {
 	if from != to {
-		*l = append(*l, fmt.Sprintf("%s: %s -> %s", name, from, to))
+		*l = append(*l, SettingChange{name, from, to})
 	}
 }
 

@@ -200,5 +200,8 @@ func bySoundness(nics []*nic) (good, bad []*nic) {
 }
 
 // sound reports whether the NIC itself works, so that what fails between it and
-// another is no consequence. A gateway that is silent is no fault of the NIC.
-func (n *nic) sound() bool { return n.problem == nil || n.broken() == RungGateway }
+// another is no consequence. An uplink that is down and a gateway that is silent
+// are no fault of the NIC, and short frames pass whatever the MTU.
+func (n *nic) sound() bool {
+	return n.problem == nil || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway}, n.broken())
+}

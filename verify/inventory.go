@@ -33,9 +33,44 @@ type Switch struct {
 	// Untagged is the VLAN the switch puts untagged ports in, or zero when it
 	// has none (vlan_default_pvid of a Linux bridge).
 	Untagged vnet.VLANID
+	// Fault is what keeps the switch itself from passing anybody's frames, as
+	// far as it takes asking the switch to know, or nil.
+	Fault *Fault
 	// Err says why the switch could not be observed, or nil. The ports on it
 	// are then inconclusive.
 	Err error
+	// UplinkPort is the port that leads to the Uplink of the spec, or nil when
+	// there is none in the spec or it could not be observed.
+	UplinkPort *UplinkPort
+}
+
+// Fault is something broken as whoever looked at it found it.
+type Fault struct {
+	Got, Fix string
+	Evidence []string
+}
+
+// UplinkPort is the port of a switch that leads to the fabric.
+type UplinkPort struct {
+	// Device is the port: the uplink of the spec, or the bond that has it. It
+	// is empty when the switch has no such port.
+	Device string
+	// Link is whether something is at the other end, or [vnet.ToggleLeave]
+	// where the kernel's device tells.
+	Link vnet.Toggle
+	// VLAN is the port's membership, or nil on a switch without VLANs.
+	VLAN       *vnet.VLANSet
+	Forwarding Forwarding
+}
+
+// Forwarding is what spanning tree lets a port do.
+type Forwarding struct {
+	// State is that of IEEE 802.1D or 802.1w, such as "forwarding" or
+	// "learning", or empty where there is none.
+	State string
+	// Left is how long until the port forwards by itself, or zero when it does,
+	// or when that is not known.
+	Left time.Duration
 }
 
 // Guest is a virtual machine as libvirt has it.
@@ -75,7 +110,21 @@ type Port struct {
 	// VLAN is the port's membership, or nil on a switch without VLANs.
 	VLAN *vnet.VLANSet
 	// Isolated is [vnet.ToggleLeave] on a switch without isolated ports.
-	Isolated vnet.Toggle
+	Isolated   vnet.Toggle
+	Forwarding Forwarding
+	// Differs are the settings, besides those above and the MTU, that are not
+	// as they should be. NotOurs says why there is nothing to compare them
+	// with, and DiffersErr why it could not be done.
+	Differs    []Setting
+	NotOurs    string
+	DiffersErr error
+}
+
+// Setting is one setting of a port that is not as it should be, in words.
+type Setting struct {
+	// Name is the setting's, such as "outbound rate".
+	Name      string
+	Want, Got string
 }
 
 // Address is an IP address and who says that the guest has it.

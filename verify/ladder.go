@@ -18,8 +18,10 @@ type finding struct {
 	evidence []string
 
 	code, want, got, fix string
-	// network is whether the cause is the network's and not the NIC's.
+	// network is whether the cause is the network's and not the NIC's, and
+	// subject what else it is about.
 	network bool
+	subject string
 }
 
 func pass(evidence ...string) finding { return finding{status: StatusPass, evidence: evidence} }
@@ -53,8 +55,11 @@ func staticSteps() []step {
 		{RungNIC, (*nic).judgeDevice},
 		{RungLink, (*nic).judgeLink},
 		{RungSwitch, (*nic).judgeSwitch},
+		{RungForwarding, (*nic).judgeForwarding},
 		{RungVLAN, (*nic).judgeVLAN},
 		{RungIsolated, (*nic).judgeIsolated},
+		{RungSettings, (*nic).judgeSettings},
+		{RungMTU, (*nic).judgeMTU},
 	}
 }
 
@@ -87,9 +92,9 @@ func (n *nic) plugged() bool {
 	return !n.resting() && !slices.Contains([]RungName{RungDomain, RungNIC, RungLink}, n.broken())
 }
 
-// wired reports whether the port is as it should be, as far as is known.
+// wired reports whether the port is where it should be, as far as is known.
 func (n *nic) wired() bool {
-	return n.plugged() && !slices.Contains([]RungName{RungSwitch, RungVLAN, RungIsolated}, n.broken())
+	return n.plugged() && !slices.Contains([]RungName{RungSwitch, RungForwarding, RungVLAN, RungIsolated}, n.broken())
 }
 
 // speaks reports whether frames may be sent in the NIC's name. Not where its
@@ -168,6 +173,9 @@ func (n *nic) judgeLink() finding {
 func (n *nic) judgeSwitch() finding {
 	if n.macvtap() {
 		return n.judgeMacvtap()
+	}
+	if f, down := n.switchDown(); down {
+		return f
 	}
 	if f, known := n.observed(); !known {
 		return f

@@ -21,6 +21,7 @@ func allSteps() []step {
 		step{RungARP, (*nic).judgeARP},
 		step{RungND, (*nic).judgeND},
 		step{RungICMP, (*nic).judgeICMP},
+		step{RungUplink, (*nic).judgeUplink},
 		step{RungGateway, (*nic).judgeGateway},
 	)
 }

@@ -24,7 +24,10 @@ func healthy() *nic {
 				Device: "vnet0", Switch: "ovs0", MAC: macA, Network: "red",
 				Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}},
 			},
-			Port:      &Port{Switch: "ovs0", VLAN: &vnet.VLANSet{Access: 20}, Isolated: vnet.ToggleOff},
+			Port: &Port{
+				Switch: "ovs0", VLAN: &vnet.VLANSet{Access: 20}, Isolated: vnet.ToggleOff,
+				Forwarding: Forwarding{State: stateForwarding},
+			},
 			Addresses: []Address{{ipA, AddressSpec}, {ip6A, AddressAgent}},
 		},
 		guest: vnet.GuestRef{Name: "web1", UUID: "u1"}, running: true, state: "running",
@@ -32,8 +35,15 @@ func healthy() *nic {
 			Name: "red", Mode: vnet.ModeBridge, Switch: "ovs0",
 			Subnet: netip.MustParsePrefix("10.0.20.0/24"), Gateway: netip.MustParseAddr("10.0.20.1"),
 		},
-		sw:   &Switch{Switch: vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS}},
-		link: link{index: 7, kind: "tun", up: true, carrier: true}, hasLink: true,
+		sw: &Switch{
+			Switch:     vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS, Uplink: "eth0"},
+			UplinkPort: &UplinkPort{Device: "eth0", VLAN: &vnet.VLANSet{Trunk: vnet.AllVLANs()}, Forwarding: Forwarding{State: stateForwarding}},
+		},
+		host: links{
+			"eth0": {index: 3, up: true, carrier: true, mtu: 1500},
+			"eth1": {index: 4, up: true, carrier: true, mtu: 1500},
+		},
+		link: link{index: 7, kind: "tun", up: true, carrier: true, mtu: 1500}, hasLink: true,
 		segment: &segment{
 			segmentKey: segmentKey{sw: "ovs0", vlan: 20}, device: "vv1",
 			prober: &prober{source: netip.MustParseAddr("10.0.20.254"), heard: map[vnet.MAC]netip.Addr{}},
@@ -52,7 +62,7 @@ func macvtapNIC() *nic {
 	n := healthy()
 	n.Want.Switch, n.Want.Policy, n.Port, n.sw = "", vnet.Policy{}, nil, nil
 	n.network.Mode, n.network.Switch, n.network.Device = vnet.ModeMacvtap, "", "eth1"
-	n.link = link{index: 8, kind: "macvtap", up: true, carrier: true, lower: 3}
+	n.link = link{index: 8, kind: "macvtap", up: true, carrier: true, mtu: 1500, lower: 4}
 	n.lower = "eth1"
 	n.segment.segmentKey = segmentKey{lower: "eth1"}
 	return n

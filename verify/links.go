@@ -19,6 +19,9 @@ type link struct {
 	index int
 	kind  string
 	alias string
+	// master is the index of the bridge, bond or datapath it is a port of.
+	master int
+	mtu    int
 	// up is the administrative state, carrier whether something is at the
 	// other end.
 	up, carrier bool
@@ -77,6 +80,8 @@ func newLink(l netlink.Link) link {
 		index:   a.Index,
 		kind:    l.Type(),
 		alias:   a.Alias,
+		master:  a.MasterIndex,
+		mtu:     a.MTU,
 		up:      a.Flags&net.FlagUp != 0,
 		carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		lower:   a.ParentIndex,

@@ -26,6 +26,8 @@ type nic struct {
 	network vnet.Network
 	// sw is the switch it should be on, or nil when the inventory lacks it.
 	sw *Switch
+	// host is all devices of the host.
+	host links
 	// link is its device, and hasLink whether there is one; lower is the name
 	// of the device a macvtap sits on.
 	link    link
@@ -193,6 +195,7 @@ func (n *nic) attach(inv Inventory, host links) {
 	if i := slices.IndexFunc(inv.Switches, func(s Switch) bool { return s.Name == n.Want.Switch }); i >= 0 {
 		n.sw = &inv.Switches[i]
 	}
+	n.host = host
 	if n.Want.Device == "" {
 		return
 	}

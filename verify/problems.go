@@ -23,6 +23,9 @@ func (n *nic) newProblem(rung RungName, f finding) *Problem {
 	if f.network {
 		p.Subject = "network " + n.Want.Network
 	}
+	if f.subject != "" {
+		p.Subject = f.subject
+	}
 	return p
 }
 
@@ -48,6 +51,9 @@ func gather(problems []*Problem) []Problem {
 			byKey[k] = p
 			list = append(list, p)
 			continue
+		}
+		if first.Network != p.Network {
+			first.Network = "" // it shows in several
 		}
 		first.Affects = append(first.Affects, p.Affects...)
 		first.Leaks = append(first.Leaks, p.Leaks...)

@@ -241,7 +241,7 @@ type Problem struct {
 	vnet.Problem
 
 	Rung RungName `json:"rung,omitempty"`
-	// Network is where it shows.
+	// Network is where it shows, or empty when it shows in several.
 	Network string `json:"network,omitempty"`
 	// Affects are the NICs that fail because of it, at least one.
 	Affects []Endpoint `json:"affects"`

@@ -190,7 +190,10 @@ func (r *run) noteGateways() {
 
 // report puts together what was found about the selected NICs.
 func (r *run) report() Report {
-	report := Report{Version: ReportVersion, NICs: []NICResult{}, Limits: sortedUnique(r.limits), Notes: r.notes()}
+	report := Report{
+		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
+		Limits: sortedUnique(r.limits), Notes: r.notes(),
+	}
 	var problems []*Problem
 	for _, n := range r.nics {
 		if n.problem != nil {

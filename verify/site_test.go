@@ -205,7 +205,18 @@ func (s *site) inventory() Inventory {
 			}
 		}
 	}
-	return Inventory{Guests: guests, Networks: s.networks, Switches: s.switches, Expect: s.expect, Waivers: s.waivers}
+	switches := slices.Clone(s.switches)
+	for i := range switches {
+		if sw := &switches[i]; sw.Uplink != "" {
+			sw.UplinkPort = &UplinkPort{}
+			if port := s.port(sw.Uplink); port != nil && port.Switch == sw.Name {
+				sw.UplinkPort = &UplinkPort{Device: sw.Uplink, VLAN: port.VLAN, Forwarding: port.Forwarding}
+			}
+		}
+	}
+	return Inventory{
+		Guests: guests, Networks: s.networks, Switches: switches, Expect: s.expect, Waivers: s.waivers,
+	}
 }
 
 func (s *site) port(device string) *Port {
@@ -232,6 +243,11 @@ func (s *site) port(device string) *Port {
 		info, err := netlink.LinkGetProtinfo(l)
 		s.must(err)
 		p.Switch, p.Isolated = master.Attrs().Name, vnet.ToggleOf(info.Isolated)
+		text, err := os.ReadFile("/sys/class/net/" + device + "/brport/state")
+		s.must(err)
+		p.Forwarding.State = map[string]string{
+			"0": "disabled", "1": "listening", "2": "learning", "3": stateForwarding, "4": "blocking",
+		}[strings.TrimSpace(string(text))]
 	}
 	return p
 }

@@ -11,10 +11,10 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
-	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/verify"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -26,6 +26,7 @@ type collection struct {
 	inventory verify.Inventory
 	switches  map[string]openSwitch
 	addresses map[string]guestAddresses
+	wants     *hooks.Wants
 }
 
 // openSwitch is a switch of the host as it was seen once. A nil driver has err.
@@ -33,14 +34,16 @@ type openSwitch struct {
 	sw     vnet.Switch
 	driver switchcfg.Driver
 	state  switchcfg.State
-	err    error
+	// condition is nil when it is not known.
+	condition *switchcfg.Condition
+	err       error
 }
 
 // collect takes one look at libvirt and one at each switch, for the guests of
 // these names or, without names, for all. Close the collection when verify is
 // done.
 func (s *site) collect(ctx context.Context, names []string) (*collection, error) {
-	col := &collection{site: s, switches: map[string]openSwitch{}}
+	col := &collection{site: s, switches: map[string]openSwitch{}, wants: s.wirer.Wants()}
 	col.inventory.Networks = s.topology.Networks
 	col.inventory.Expect, col.inventory.Waivers = s.topology.Expect, s.topology.Waivers
 	guests, err := s.guestsNamed(ctx, names)
@@ -65,9 +68,7 @@ func (s *site) collect(ctx context.Context, names []string) (*collection, error)
 	}
 	slices.SortFunc(col.inventory.Guests, func(a, b verify.Guest) int { return cmp.Compare(a.Ref.Name, b.Ref.Name) })
 	for _, name := range slices.Sorted(maps.Keys(col.switches)) {
-		open := col.switches[name]
-		col.inventory.Switches = append(col.inventory.Switches,
-			verify.Switch{Switch: open.sw, Untagged: open.state.Untagged, Err: open.err})
+		col.inventory.Switches = append(col.inventory.Switches, col.switches[name].found(ctx))
 	}
 	return col, nil
 }
@@ -106,15 +107,6 @@ func (col *collection) switchOf(n vnet.Network, nic libvirtnet.DomainNIC) vnet.S
 	}
 }
 
-func observe(ctx context.Context, sw vnet.Switch) openSwitch {
-	open := openSwitch{sw: sw}
-	open.driver, open.err = drivers.Open(ctx, sw)
-	if open.err == nil {
-		open.state, open.err = open.driver.Observe(ctx, switchcfg.Scope{})
-	}
-	return open
-}
-
 // guest is libvirt's guest as verify wants it: its NICs in our networks, and
 // those that the spec expects and it does not have.
 func (col *collection) guest(g virtapi.Guest) verify.Guest {
@@ -122,15 +114,17 @@ func (col *collection) guest(g virtapi.Guest) verify.Guest {
 	if record, err := col.site.store.Guest(g.UUID); err == nil && g.Active {
 		out.Started = record.Started
 	}
+	wants := col.wants.Of(g.Domain)
 	expected, _ := col.site.topology.Guest(g.Name)
 	out.Down = expected.Down
 	missing := slices.Clone(expected.NICs)
-	for _, nic := range g.Domain.NICs {
+	for i, nic := range g.Domain.NICs {
 		n, ours := col.site.topology.Network(nic.Network)
 		if !ours {
 			continue
 		}
 		found := col.nic(g.GuestRef, n, nic)
+		col.switches[found.Want.Switch].compare(found.Port, wants[i], nic.Device)
 		want, rest, _ := vnet.TakeNIC(missing, nic.MAC, nic.Network)
 		if missing = rest; want.Address.IsValid() {
 			found.Addresses = append(found.Addresses, verify.Address{Addr: want.Address, Source: verify.AddressSpec})
@@ -146,22 +140,17 @@ func (col *collection) guest(g virtapi.Guest) verify.Guest {
 
 func (col *collection) nic(guest vnet.GuestRef, n vnet.Network, nic libvirtnet.DomainNIC) verify.NIC {
 	policy, _ := n.PolicyFor(nic.Portgroup)
+	policy.Isolated = policy.Isolated || nic.Isolated && n.Mode != vnet.ModeMacvtap
 	sw := col.switchOf(n, nic)
 	out := verify.NIC{
 		Want: vnet.Port{
 			Device: nic.Device, Switch: sw.Name, Guest: guest, MAC: nic.MAC, Network: n.Name,
-			Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy,
+			Portgroup: nic.Portgroup, MTU: cmp.Or(nic.MTU, n.MTU), Policy: policy,
 		},
 		LinkDown: nic.LinkDown,
 	}
-	open := col.switches[sw.Name]
-	if open.err != nil || sw.Name == "" {
-		return out
-	}
-	if port, found := open.state.Ports[nic.Device]; found {
-		out.Port = &verify.Port{Switch: port.Switch, VLAN: port.Settings.VLAN, Isolated: port.Settings.Flags[switchcfg.FlagIsolated]}
-	} else {
-		out.Port = &verify.Port{}
+	if sw.Name != "" {
+		out.Port = col.switches[sw.Name].port(nic.Device)
 	}
 	return out
 }

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/hooks"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
+	"github.com/virt-vnet/virt-vnet/verify"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// inspectLimit bounds how long a switch may take to say how it is doing: one
+// that hangs is down.
+const inspectLimit = 5 * time.Second
+
+// observe opens a switch and takes one look at it.
+func observe(ctx context.Context, sw vnet.Switch) openSwitch {
+	open := openSwitch{sw: sw}
+	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+	defer cancel()
+	open.driver, open.err = drivers.Open(ctx, sw)
+	if open.err != nil {
+		return open
+	}
+	if open.state, open.err = open.driver.Observe(ctx, switchcfg.Scope{}); open.err != nil {
+		return open
+	}
+	inspector, ok := open.driver.(switchcfg.Inspector)
+	if !ok {
+		return open
+	}
+	var found switchcfg.Condition
+	if found, open.err = inspector.Inspect(ctx); open.err == nil {
+		open.condition = &found
+	}
+	return open
+}
+
+// found is the switch as verify wants it.
+func (open openSwitch) found(ctx context.Context) verify.Switch {
+	out := verify.Switch{Switch: open.sw, Untagged: open.state.Untagged, Err: open.err}
+	if ctx.Err() == nil {
+		out.Fault = open.fault()
+	}
+	if open.condition != nil && open.sw.Uplink != "" {
+		uplink := open.condition.Uplink
+		out.UplinkPort = &verify.UplinkPort{
+			Device: uplink.Device, Link: uplink.Link, VLAN: uplink.VLAN,
+			Forwarding: verify.Forwarding(open.condition.Forwarding[uplink.Device]),
+		}
+	}
+	return out
+}
+
+// fault is what is wrong when Open vSwitch does not answer or lacks the bridge,
+// as opposed to us not being permitted to ask. Of a Linux bridge the kernel's
+// devices tell.
+func (open openSwitch) fault() *verify.Fault {
+	switch {
+	case open.sw.Driver != vnet.DriverOVS:
+	case errors.Is(open.err, switchcfg.ErrUnreachable):
+		return &verify.Fault{
+			Got: "Open vSwitch does not answer", Evidence: []string{open.err.Error()},
+			Fix: "systemctl start openvswitch-switch   # on some systems: openvswitch",
+		}
+	case errors.Is(open.err, switchcfg.ErrNoSwitch):
+		return &verify.Fault{
+			Got: "no such bridge", Evidence: []string{open.err.Error()},
+			Fix: "ovs-vsctl add-br " + open.sw.Name + " && virt-vnet repair",
+		}
+	}
+	return nil
+}
+
+// port is what was seen of a device, or nil when the switch was not observed.
+func (open openSwitch) port(device string) *verify.Port {
+	if open.err != nil {
+		return nil
+	}
+	found := open.state.Ports[device]
+	out := &verify.Port{Switch: found.Switch, VLAN: found.Settings.VLAN, Isolated: found.Settings.Flags[switchcfg.FlagIsolated]}
+	if open.condition != nil {
+		out.Forwarding = verify.Forwarding(open.condition.Forwarding[device])
+	}
+	return out
+}
+
+// compare fills in which other settings of the port are not as wanted.
+func (open openSwitch) compare(port *verify.Port, want hooks.Want, device string) {
+	found, there := open.state.Ports[device]
+	switch {
+	case port == nil || !there:
+		return
+	case want.Err != nil:
+		port.DiffersErr = want.Err
+		return
+	case want.Note != "":
+		port.NotOurs = want.Note
+		return
+	}
+	differs, err := want.Differs(open.state, found)
+	if err != nil {
+		port.DiffersErr = err
+		return
+	}
+	// These have rungs of their own.
+	apart := []string{
+		switchcfg.NameSwitch, switchcfg.NameVLAN, switchcfg.NameMTU, switchcfg.NameOwner, switchcfg.NameOwnerMAC,
+		switchcfg.FlagIsolated.String(),
+	}
+	for _, s := range differs {
+		if !slices.Contains(apart, s.Name) {
+			port.Differs = append(port.Differs, verify.Setting{Name: s.Name, Want: s.To, Got: s.From})
+		}
+	}
+}
