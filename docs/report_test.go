@@ -30,17 +30,13 @@ be written is found out before the run begins.
 
 | form | for |
 |---|---|
-| ` + "`table`" + ` | people: what is broken first, grouped by cause, then what has changed, what is expected, and a line for each network |
-| ` + "`json`" + ` | programs: everything, as the tables below and [report.schema.json](report.schema.json) say; ` + "`virt-vnet schema --report`" + ` prints that |
-| ` + "`junit`" + ` | CI systems |
-| ` + "`prometheus`" + ` | the textfile collector of node_exporter |
-| ` + "`nagios`" + ` | Nagios, Icinga and their like |
 `
 
 const reportForms = `
 ## JUnit
 
-A suite for the run, one for each network, one for the expectations of the spec. Cases are named alike in every run:
+A suite for the run, one for each network, one for the expectations of the spec, and one for what no other case tells of.
+Cases are named alike in every run:
 ` + "`web1: vlan`" + ` for a NIC and a rung (with the MAC address when the guest has two NICs in the network), ` + "`pairs: kept apart from blue`" + `
 for the pairs between two networks, and an expectation by its own words.
 
@@ -75,7 +71,11 @@ func TestReportPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	b.WriteString(reportIntro + reportForms)
+	b.WriteString(reportIntro)
+	for _, f := range report.Forms() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", f.Name, f.For)
+	}
+	b.WriteString(reportForms)
 	for _, m := range report.Metrics() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m.Name, code(m.Labels), m.Help)
 	}

@@ -20,5 +20,10 @@ func showProgress(w io.Writer) (step func(string), done func()) {
 		progressbar.OptionThrottle(50*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)
-	return func(what string) { bar.Describe(what) }, func() { _ = bar.Finish() }
+	step = func(what string) {
+		text := []rune(what)
+		// A line that wraps would not go away: leave room for the time.
+		bar.Describe(string(text[:min(len(text), max(0, width(w)-14))]))
+	}
+	return step, func() { _ = bar.Finish() }
 }

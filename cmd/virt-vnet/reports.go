@@ -51,9 +51,9 @@ type target struct {
 // openReports opens what the flags name. Close them with discard.
 func openReports(c *cli.Context, std stdio) (reports, error) {
 	list := reports{stdoutTarget(c, std)}
-	files := []string{c.String("output-file")}
-	if files[0] != "" {
-		list[0] = &target{flag: "--output-file " + files[0], form: list[0].form}
+	files := []string{""}
+	if file := c.String("output-file"); file != "" {
+		list[0], files[0] = &target{flag: "--output-file " + file, form: list[0].form}, filepath.Clean(file)
 	}
 	for _, word := range c.StringSlice("write") {
 		form, file, _ := strings.Cut(word, "=")
@@ -63,10 +63,10 @@ func openReports(c *cli.Context, std stdio) (reports, error) {
 		if !slices.Contains(report.Formats(), form) {
 			return nil, usagef("--write %s: there is no output form %q: want one of %s", word, form, strings.Join(report.Formats(), ", "))
 		}
-		if slices.Contains(files, file) {
+		if slices.Contains(files, filepath.Clean(file)) {
 			return nil, usagef("--write %s: another report goes there", word)
 		}
-		list, files = append(list, &target{flag: "--write " + word, form: form}), append(files, file)
+		list, files = append(list, &target{flag: "--write " + word, form: form}), append(files, filepath.Clean(file))
 	}
 	for i, t := range list {
 		if files[i] == "" {

@@ -28,7 +28,7 @@ import (
 // waived is skipped, with the reason. Names of cases stay the same from run to
 // run.
 func JUnit(w io.Writer, r Result) error {
-	j := &junitWriter{result: r, shown: map[string]bool{}}
+	j := &junitWriter{result: r, shown: map[string]bool{}, named: map[string]int{}}
 	suites := junit.Testsuites{Name: "virt-vnet verify", Time: xmlSeconds(r.Duration)}
 	networks := j.networks()
 	for _, s := range slices.Concat([]junit.Testsuite{j.run()}, networks, j.expectations(), j.others()) {
@@ -51,6 +51,8 @@ type junitWriter struct {
 	result Result
 	// shown are the causes that a case has told of.
 	shown map[string]bool
+	// named counts the cases of a suite by name.
+	named map[string]int
 }
 
 func (j *junitWriter) suite(name string) junit.Testsuite {
@@ -63,8 +65,13 @@ func (j *junitWriter) suite(name string) junit.Testsuite {
 	return s
 }
 
-// junitCase makes a case without a result, which is one that passed.
-func junitCase(suite junit.Testsuite, name string) junit.Testcase {
+// newCase makes a case without a result, which is one that passed. Readers take
+// two cases of the same name for one, so a name that is there again is numbered.
+func (j *junitWriter) newCase(suite junit.Testsuite, name string) junit.Testcase {
+	key := suite.Name + "/" + name
+	if j.named[key]++; j.named[key] > 1 {
+		name += fmt.Sprintf(" (%d)", j.named[key])
+	}
 	// The last dot of a class name ends the package for most readers.
 	class := "virt-vnet." + strings.ReplaceAll(suite.Name, ".", "_")
 	return junit.Testcase{Name: xmlText(name), Classname: class, Time: xmlSeconds(0)}
@@ -73,7 +80,7 @@ func junitCase(suite junit.Testsuite, name string) junit.Testcase {
 // run is the suite of the run itself: it says what limited it.
 func (j *junitWriter) run() junit.Testsuite {
 	s := j.suite("run")
-	c := junitCase(s, "nothing limited the run")
+	c := j.newCase(s, "nothing limited the run")
 	c.Time, s.Time = xmlSeconds(j.result.Duration), xmlSeconds(j.result.Duration)
 	limits := slices.Clone(j.result.Limits)
 	if len(j.result.NICs) == 0 {
@@ -90,7 +97,7 @@ func (j *junitWriter) networks() []junit.Testsuite {
 	suites := map[string]*junit.Testsuite{}
 	of := func(network string) *junit.Testsuite {
 		if suites[network] == nil {
-			s := j.suite(network)
+			s := j.suite("network " + network)
 			suites[network] = &s
 		}
 		return suites[network]
@@ -99,14 +106,14 @@ func (j *junitWriter) networks() []junit.Testsuite {
 	for i, n := range j.result.NICs {
 		s := of(n.Network)
 		for _, rung := range n.Rungs {
-			c := junitCase(*s, names[i]+": "+string(rung.Name))
+			c := j.newCase(*s, names[i]+": "+string(rung.Name))
 			j.judgeRung(&c, n, rung)
 			s.AddTestcase(c)
 		}
 	}
 	for _, g := range pairGroups(j.result.Pairs) {
 		s := of(g[0].From.Network)
-		c := junitCase(*s, g.name())
+		c := j.newCase(*s, g.name())
 		j.judgePairs(&c, g)
 		s.AddTestcase(c)
 	}
@@ -215,7 +222,7 @@ func (g pairGroup) lines() []string {
 		}
 		lines = append(lines, line)
 	}
-	return lines
+	return limited(lines, 100)
 }
 
 // judgePairs gives the group the result of its worst pair.
@@ -261,7 +268,7 @@ func (j *junitWriter) expectations() []junit.Testsuite {
 	}
 	s := j.suite("expectations")
 	for _, check := range j.result.Checks {
-		c := junitCase(s, check.Name)
+		c := j.newCase(s, check.Name)
 		lines := check.Evidence
 		for _, more := range []string{check.Value, check.Where} {
 			if more != "" {
@@ -294,7 +301,7 @@ func (j *junitWriter) others() []junit.Testsuite {
 	s := j.suite("problems")
 	for _, p := range j.result.Problems {
 		if !j.shown[cause(p)] {
-			c := junitCase(s, cause(p))
+			c := j.newCase(s, cause(p))
 			j.blame(&c, p)
 			s.AddTestcase(c)
 		}
@@ -365,10 +372,12 @@ func failure(code, message string, lines []string) *junit.Result {
 }
 
 func inconclusive(reason string, lines []string) *junit.Result {
-	return failure(string(verify.StatusInconclusive), reason, lines)
+	return failure(string(verify.StatusInconclusive), cmp.Or(reason, "it could not be told"), lines)
 }
 
-func skippedBecause(reason string) *junit.Result { return &junit.Result{Message: xmlText(reason)} }
+func skippedBecause(reason string) *junit.Result {
+	return &junit.Result{Message: xmlText(cmp.Or(reason, "there is nothing to check"))}
+}
 
 func xmlSeconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
 

@@ -34,21 +34,21 @@ func TestJUnit(t *testing.T) {
 	golden.Check(t, filepath.Join("testdata", "night.junit.xml"), out)
 	suites := parse(t, out)
 	want := map[string]string{
-		"run/nothing limited the run":          "error inconclusive: host firewall: list rules: operation not permitted",
-		"red/web1: link":                       "",
-		"red/web1: vlan":                       "failure WRONG_VLAN: guest web1, NIC vnet-web1: got access 30, want access 20",
-		"red/web1: mtu":                        "skipped : not reached: broken at vlan",
-		"red/web3: nd":                         "error inconclusive: no IPv6 address is known",
-		"red/pairs: guests reach each other":   "",
-		"red/pairs: kept apart from blue":      "failure LEAK: 1 pair: web1 (red) -> db2 (blue): leak, delivered as unicast and broadcast: WRONG_VLAN: guest web1, NIC vnet-web1",
-		"blue/pairs: kept apart from red":      "error inconclusive: the frame was not seen entering the port",
-		"blue/db2: uplink":                     "failure UPLINK_DOWN: uplink eno1 of br0: got no carrier, want up, with carrier",
-		"blue/old1: link":                      "skipped : waived by ann until 2026-12-24: to be scrapped: LINK_DOWN: guest old1, NIC vnet-old1: got link set down in libvirt, want link up",
-		"edge/kiosk1: mac":                     "skipped : a macvtap has no forwarding table",
-		"expectations/web2 tcp db1:5432":       "failure TCP_REFUSED: web2 tcp db1:5432: got a reset, want a connection",
-		"expectations/web2 latency web3 < 2ms": "",
-		"expectations/web3 dns intranet":       "error inconclusive: the name server is not known",
-		"expectations/kiosk1 deny web1":        "skipped : web1 is broken already",
+		"run/nothing limited the run":                "error inconclusive: host firewall: list rules: operation not permitted",
+		"network red/web1: link":                     "",
+		"network red/web1: vlan":                     "failure WRONG_VLAN: guest web1, NIC vnet-web1: got access 30, want access 20",
+		"network red/web1: mtu":                      "skipped : not reached: broken at vlan",
+		"network red/web3: nd":                       "error inconclusive: no IPv6 address is known",
+		"network red/pairs: guests reach each other": "",
+		"network red/pairs: kept apart from blue":    "failure LEAK: 1 pair: web1 (red) -> db2 (blue): leak, delivered as unicast and broadcast: WRONG_VLAN: guest web1, NIC vnet-web1",
+		"network blue/pairs: kept apart from red":    "error inconclusive: the frame was not seen entering the port",
+		"network blue/db2: uplink":                   "failure UPLINK_DOWN: uplink eno1 of br0: got no carrier, want up, with carrier",
+		"network blue/old1: link":                    "skipped : waived by ann until 2026-12-24: to be scrapped: LINK_DOWN: guest old1, NIC vnet-old1: got link set down in libvirt, want link up",
+		"network edge/kiosk1: mac":                   "skipped : a macvtap has no forwarding table",
+		"expectations/web2 tcp db1:5432":             "failure TCP_REFUSED: web2 tcp db1:5432: got a reset, want a connection",
+		"expectations/web2 latency web3 < 2ms":       "",
+		"expectations/web3 dns intranet":             "error inconclusive: the name server is not known",
+		"expectations/kiosk1 deny web1":              "skipped : web1 is broken already",
 	}
 	for _, s := range suites.Suites {
 		for _, c := range s.Testcases {
@@ -117,7 +117,10 @@ func TestJUnitIsValid(t *testing.T) {
 	twoNICs := healthy()
 	second := twoNICs.NICs[3]
 	second.MAC[5]++
-	twoNICs.NICs = append(twoNICs.NICs, second)
+	unnamed := twoNICs.NICs[3]
+	unnamed.MAC, unnamed.Device = vnet.MAC{}, ""
+	twoNICs.NICs = append(twoNICs.NICs, second, unnamed, unnamed)
+	twoNICs.Checks = []verify.CheckResult{{Name: "a reach b", Status: verify.StatusSkip}, {Name: "a reach b", Status: verify.StatusInconclusive}}
 	for name, r := range map[string]report.Result{
 		"night": night(), "healthy": {Report: healthy()}, "nothing": {Report: base()}, "unsure": {Report: unsure()},
 		"crowded": {Report: crowded()}, "evil": evil(), "two NICs": {Report: twoNICs},

@@ -110,7 +110,7 @@ func perfdata(r Result) []string {
 	open, waived := r.open()
 	number := func(label string, n int) string { return fmt.Sprintf("%s=%d;;;0", label, n) }
 	seconds := func(label string, d time.Duration) string {
-		return fmt.Sprintf("%s=%ss;;;0", label, strconv.FormatFloat(d.Seconds(), 'f', -1, 64))
+		return fmt.Sprintf("%s=%ss;;;0", label, strconv.FormatFloat(d.Round(time.Microsecond).Seconds(), 'f', -1, 64))
 	}
 	list := []string{
 		fmt.Sprintf("nics_fine=%d;;;0;%d", statuses[verify.StatusPass], len(r.NICs)),

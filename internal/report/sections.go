@@ -39,7 +39,7 @@ func (p *printer) gone(r Result) {
 }
 
 // allExpectations is up to how many expectations are listed in full. Of more,
-// those that are met are counted only.
+// those that are met are counted only, in the headline.
 const allExpectations = 12
 
 // expectations lists what the spec's own expectations came to, the worst first.
@@ -50,21 +50,14 @@ func (p *printer) expectations(r Result) {
 	checks := slices.Clone(r.Checks)
 	slices.SortStableFunc(checks, func(a, b verify.CheckResult) int { return cmp.Compare(badness(b.Status), badness(a.Status)) })
 	rows := [][]cell{{{"EXPECTATION", dim}, {"RESULT", dim}, {"MEASURED", dim}, {"WHY", dim}}}
-	met := 0
 	for _, c := range checks {
-		if c.Status == verify.StatusPass {
-			met++
-			if len(checks) > allExpectations {
-				continue
-			}
+		if c.Status == verify.StatusPass && len(checks) > allExpectations {
+			continue
 		}
 		rows = append(rows, []cell{{c.Name, bold}, {string(c.Status), statusColor(c.Status)}, orDash(c.Value), orDash(why(c))})
 	}
-	p.line("")
-	if len(checks) > allExpectations {
-		p.line("%s", p.paint(dim, fmt.Sprintf("%d of %s met", met, count(len(checks), "expectation"))))
-	}
 	if len(rows) > 1 {
+		p.line("")
 		p.table(rows)
 	}
 }

@@ -64,7 +64,7 @@ func tallyUp(r Result) map[string]*tally {
 		}
 		t.nics[n.Status]++
 		t.gateway[n.Rung(verify.RungGateway).Status]++
-		if !slices.Contains(t.guests, n.Guest) {
+		if g := t.guests; len(g) == 0 || g[len(g)-1] != n.Guest {
 			t.guests = append(t.guests, n.Guest)
 		}
 		if l := n.Latency; l != nil {
@@ -204,8 +204,10 @@ func rungReasons(r Result, status verify.Status) []reason {
 			if rung.Status != status {
 				continue
 			}
-			if name := n.String(); !slices.Contains(byText[rung.Reason], name) {
-				byText[rung.Reason] = append(byText[rung.Reason], name)
+			// The NICs are sorted, so that the same name comes in a row.
+			list, name := byText[rung.Reason], n.String()
+			if len(list) == 0 || list[len(list)-1] != name {
+				byText[rung.Reason] = append(list, name)
 			}
 			if name := string(rung.Name); !slices.Contains(rungs[rung.Reason], name) {
 				rungs[rung.Reason] = append(rungs[rung.Reason], name)
@@ -227,15 +229,21 @@ func wholeNetworks(nics []string, r Result) []string {
 	for _, n := range r.NICs {
 		members[n.Network] = append(members[n.Network], n.String())
 	}
+	here := map[string]bool{}
+	for _, nic := range nics {
+		here[nic] = true
+	}
 	var whole []string
 	for _, network := range slices.Sorted(maps.Keys(members)) {
-		missing := func(nic string) bool { return !slices.Contains(nics, nic) }
-		if !slices.ContainsFunc(members[network], missing) {
-			whole = append(whole, "network "+network)
-			nics = slices.DeleteFunc(nics, func(nic string) bool { return slices.Contains(members[network], nic) })
+		if slices.ContainsFunc(members[network], func(nic string) bool { return !here[nic] }) {
+			continue
+		}
+		whole = append(whole, "network "+network)
+		for _, nic := range members[network] {
+			delete(here, nic)
 		}
 	}
-	return append(whole, nics...)
+	return append(whole, slices.DeleteFunc(nics, func(nic string) bool { return !here[nic] })...)
 }
 
 func sorted(byText map[string][]string) []reason {

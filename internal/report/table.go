@@ -97,7 +97,26 @@ func summary(r Result) string {
 	if _, waived := r.open(); len(waived) > 0 {
 		parts = append(parts, fmt.Sprintf("%d waived", len(waived)))
 	}
+	if met, total := expected(r); total > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %s met", met, count(total, "expectation")))
+	}
 	return fmt.Sprintf("%s, in %.1f s", strings.Join(parts, ", "), r.Duration.Seconds())
+}
+
+// expected counts the spec's expectations that are met, of those there was
+// something to check for.
+func expected(r Result) (met, total int) {
+	for _, c := range r.Checks {
+		switch c.Status {
+		case verify.StatusPass:
+			met++
+			total++
+		case verify.StatusFail, verify.StatusLeak, verify.StatusInconclusive:
+			total++
+		case verify.StatusSkip, verify.StatusNotReached:
+		}
+	}
+	return met, total
 }
 
 // compared counts the problems by how they compare with the runs before.
