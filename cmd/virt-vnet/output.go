@@ -41,10 +41,10 @@ func isTerminal(w io.Writer) bool {
 // --no-color or NO_COLOR says no.
 func useColor(c *cli.Context, w io.Writer) bool { return isTerminal(w) && !c.Bool("no-color") }
 
-// width is the width of the terminal, or 100 when w is none.
+// width is the width of the terminal, or 100 when w is none or does not know.
 func width(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
 			return columns
 		}
 	}
