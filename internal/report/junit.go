@@ -90,6 +90,9 @@ func (j *junitWriter) run() junit.Testsuite {
 		c.Error = inconclusive(limits[0], limits)
 	}
 	s.AddTestcase(c)
+	for _, note := range j.result.Notes {
+		s.AddProperty("note", xmlText(note))
+	}
 	return s
 }
 

@@ -48,6 +48,8 @@ func TestJUnit(t *testing.T) {
 		"expectations/web2 tcp db1:5432":             "failure TCP_REFUSED: web2 tcp db1:5432: got a reset, want a connection",
 		"expectations/web2 latency web3 < 2ms":       "",
 		"expectations/web3 dns intranet":             "error inconclusive: the name server is not known",
+		"expectations/old1 reach web2":               "skipped : waived by ann until 2026-12-24: to be scrapped: LINK_DOWN: guest old1, NIC vnet-old1: got link set down in libvirt, want link up",
+		"network blue/pairs: kept apart from edge":   "skipped : waived by ann until 2026-12-24: to be scrapped: LINK_DOWN: guest old1, NIC vnet-old1: got link set down in libvirt, want link up",
 		"expectations/kiosk1 deny web1":              "skipped : web1 is broken already",
 	}
 	for _, s := range suites.Suites {

@@ -99,13 +99,13 @@ func perfdata(r Result) []string {
 	var slowest time.Duration
 	measured := false
 	for _, n := range r.NICs {
-		statuses[n.Status]++
+		statuses[counted(n.Status, n.Waived)]++
 		if n.Latency != nil && n.Latency.Received > 0 {
 			measured, slowest = true, max(slowest, n.Latency.Median)
 		}
 	}
 	for _, p := range r.Pairs {
-		pairs[p.Status]++
+		pairs[counted(p.Status, p.Waived)]++
 	}
 	open, waived := r.open()
 	number := func(label string, n int) string { return fmt.Sprintf("%s=%d;;;0", label, n) }

@@ -137,7 +137,7 @@ func runMetrics() []Metric {
 		{
 			"virt_vnet_check_success",
 			[]string{"check"},
-			"1 when the expectation of the spec is met, 0 when it is not; missing when that could not be told.",
+			"1 when the expectation of the spec is met, 0 when it is not; missing when that could not be told or is waived.",
 			setChecks,
 		},
 	}
@@ -162,7 +162,7 @@ func setChanges(r Result, set setter) {
 func setChecks(r Result, set setter) {
 	met := map[string]bool{}
 	for _, c := range r.Checks {
-		if up, known := outcome(c.Status); known {
+		if up, known := outcome(counted(c.Status, c.Waived)); known {
 			before, again := met[c.Name]
 			met[c.Name] = up && (before || !again)
 		}
@@ -186,9 +186,9 @@ func nicMetrics() []Metric {
 	return []Metric{
 		{
 			"virt_vnet_nic_up", labels,
-			"1 when every check of the NIC passed, 0 when one failed; missing when that could not be told.",
+			"1 when every check of the NIC passed, 0 when one failed; missing when that could not be told or is waived.",
 			each(func(n verify.NICResult) (float64, bool) {
-				up, known := outcome(n.Status)
+				up, known := outcome(counted(n.Status, n.Waived))
 				return truth(up), known
 			}),
 		},
@@ -241,7 +241,7 @@ func networkMetrics() []Metric {
 		{
 			"virt_vnet_nics",
 			[]string{"network", "status"},
-			"NICs of a network by result: pass, fail or inconclusive.",
+			"NICs of a network by result: pass, fail, inconclusive, or waived when it fails for a cause that is.",
 			func(r Result, set setter) {
 				type key struct {
 					network string
@@ -249,10 +249,10 @@ func networkMetrics() []Metric {
 				}
 				counts := map[key]int{}
 				for _, n := range r.NICs {
-					for _, s := range []verify.Status{verify.StatusPass, verify.StatusFail, verify.StatusInconclusive} {
+					for _, s := range []verify.Status{verify.StatusPass, verify.StatusFail, verify.StatusInconclusive, statusWaived} {
 						counts[key{n.Network, s}] += 0
 					}
-					counts[key{n.Network, n.Status}]++
+					counts[key{n.Network, counted(n.Status, n.Waived)}]++
 				}
 				for k, n := range counts {
 					set(float64(n), k.network, string(k.status))
@@ -262,7 +262,7 @@ func networkMetrics() []Metric {
 		{
 			"virt_vnet_pairs",
 			[]string{"network", "expect", "status"},
-			"Pairs of guests that were tried, by the sender's network, what is expected (reach or isolation) and the result.",
+			"Pairs of guests that were tried, by the sender's network, what is expected (reach or isolation) and the result, which is waived when it is bad for a cause that is.",
 			func(r Result, set setter) {
 				type key struct {
 					network string
@@ -272,11 +272,11 @@ func networkMetrics() []Metric {
 				counts := map[key]int{}
 				for _, p := range r.Pairs {
 					for _, s := range []verify.Status{
-						verify.StatusPass, verify.StatusFail, verify.StatusLeak, verify.StatusInconclusive, verify.StatusNotReached,
+						verify.StatusPass, verify.StatusFail, verify.StatusLeak, verify.StatusInconclusive, verify.StatusNotReached, statusWaived,
 					} {
 						counts[key{p.From.Network, p.Expect, s}] += 0
 					}
-					counts[key{p.From.Network, p.Expect, p.Status}]++
+					counts[key{p.From.Network, p.Expect, counted(p.Status, p.Waived)}]++
 				}
 				for k, n := range counts {
 					set(float64(n), k.network, string(k.expect), string(k.status))
@@ -315,7 +315,7 @@ func outcome(s verify.Status) (fine, known bool) {
 		return true, true
 	case verify.StatusFail, verify.StatusLeak:
 		return false, true
-	case verify.StatusSkip, verify.StatusNotReached, verify.StatusInconclusive:
+	case verify.StatusSkip, verify.StatusNotReached, verify.StatusInconclusive, statusWaived:
 	}
 	return false, false
 }

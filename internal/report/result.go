@@ -65,3 +65,14 @@ func (r Result) open() (open, waived []verify.Problem) {
 	}
 	return open, waived
 }
+
+// statusWaived is, in counts, the status of what fails for a waived cause.
+const statusWaived verify.Status = "waived"
+
+// counted is the status that something counts as.
+func counted(s verify.Status, waived bool) verify.Status {
+	if waived && (s == verify.StatusFail || s == verify.StatusLeak) {
+		return statusWaived
+	}
+	return s
+}

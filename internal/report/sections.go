@@ -48,13 +48,14 @@ func (p *printer) expectations(r Result) {
 		return
 	}
 	checks := slices.Clone(r.Checks)
-	slices.SortStableFunc(checks, func(a, b verify.CheckResult) int { return cmp.Compare(badness(b.Status), badness(a.Status)) })
+	slices.SortStableFunc(checks, func(a, b verify.CheckResult) int { return cmp.Compare(badness(b), badness(a)) })
 	rows := [][]cell{{{"EXPECTATION", dim}, {"RESULT", dim}, {"MEASURED", dim}, {"WHY", dim}}}
 	for _, c := range checks {
 		if c.Status == verify.StatusPass && len(checks) > allExpectations {
 			continue
 		}
-		rows = append(rows, []cell{{c.Name, bold}, {string(c.Status), statusColor(c.Status)}, orDash(c.Value), orDash(why(c))})
+		status := counted(c.Status, c.Waived)
+		rows = append(rows, []cell{{c.Name, bold}, {string(status), statusColor(status)}, orDash(c.Value), orDash(why(c))})
 	}
 	if len(rows) > 1 {
 		p.line("")
@@ -77,10 +78,11 @@ func orDash(text string) cell {
 	return cell{text, ""}
 }
 
-func badness(s verify.Status) int {
+func badness(c verify.CheckResult) int {
 	return slices.Index([]verify.Status{
-		verify.StatusPass, verify.StatusSkip, verify.StatusNotReached, verify.StatusInconclusive, verify.StatusFail, verify.StatusLeak,
-	}, s)
+		verify.StatusPass, verify.StatusSkip, verify.StatusNotReached, statusWaived,
+		verify.StatusInconclusive, verify.StatusFail, verify.StatusLeak,
+	}, counted(c.Status, c.Waived))
 }
 
 func statusColor(s verify.Status) string {
@@ -89,7 +91,7 @@ func statusColor(s verify.Status) string {
 		return green
 	case verify.StatusFail, verify.StatusLeak:
 		return red
-	case verify.StatusInconclusive:
+	case verify.StatusInconclusive, statusWaived:
 		return yellow
 	case verify.StatusSkip, verify.StatusNotReached:
 	}
@@ -136,4 +138,16 @@ func (p *printer) waits(r Result) {
 	p.line("")
 	p.line("%s", p.paint(dim, "reachable after"))
 	p.item("", brief(guests, 12))
+}
+
+// notes lists what is worth knowing and changes no verdict.
+func (p *printer) notes(r Result) {
+	if len(r.Notes) == 0 {
+		return
+	}
+	p.line("")
+	p.line("%s", p.paint(dim, "notes"))
+	for _, note := range r.Notes {
+		p.item("", note)
+	}
 }

@@ -62,8 +62,8 @@ func tallyUp(r Result) map[string]*tally {
 			}
 			all[n.Network] = t
 		}
-		t.nics[n.Status]++
-		t.gateway[n.Rung(verify.RungGateway).Status]++
+		t.nics[counted(n.Status, n.Waived)]++
+		t.gateway[counted(n.Rung(verify.RungGateway).Status, n.Waived)]++
 		if g := t.guests; len(g) == 0 || g[len(g)-1] != n.Guest {
 			t.guests = append(t.guests, n.Guest)
 		}
@@ -77,7 +77,7 @@ func tallyUp(r Result) map[string]*tally {
 	for _, pair := range r.Pairs {
 		if pair.Expect == verify.ExpectReach {
 			if t := all[pair.From.Network]; t != nil {
-				t.reach[pair.Status]++
+				t.reach[counted(pair.Status, pair.Waived)]++
 			}
 			continue
 		}
@@ -97,7 +97,7 @@ func countApart(all map[string]*tally, pair verify.PairResult, network, other st
 	if t.apart[other] == nil {
 		t.apart[other] = map[verify.Status]int{}
 	}
-	t.apart[other][pair.Status]++
+	t.apart[other][counted(pair.Status, pair.Waived)]++
 }
 
 // latencyCell is the latency in the middle of the NICs', the worst NIC's, and
@@ -128,7 +128,7 @@ func milliseconds(d time.Duration) string {
 // ratio says how many of those that could be checked are fine. What was not
 // reached because of something else is not counted.
 func ratio(n map[verify.Status]int) cell {
-	good, bad, unsure := n[verify.StatusPass], n[verify.StatusFail]+n[verify.StatusLeak], n[verify.StatusInconclusive]
+	good, bad, unsure := n[verify.StatusPass], n[verify.StatusFail]+n[verify.StatusLeak], n[verify.StatusInconclusive]+n[statusWaived]
 	switch {
 	case good+bad+unsure == 0:
 		return cell{"-", dim}
@@ -142,12 +142,14 @@ func ratio(n map[verify.Status]int) cell {
 
 // apart lists the networks that a network is kept apart from, the worst first.
 func apart(networks map[string]map[verify.Status]int) cell {
-	var leaks, unsure, proved []string
+	var leaks, waived, unsure, proved []string
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
 		n := networks[name]
 		switch {
 		case n[verify.StatusLeak] > 0:
 			leaks = append(leaks, name)
+		case n[statusWaived] > 0:
+			waived = append(waived, name)
 		case n[verify.StatusInconclusive] > 0:
 			unsure = append(unsure, name)
 		case n[verify.StatusPass] > 0:
@@ -161,6 +163,9 @@ func apart(networks map[string]map[verify.Status]int) cell {
 	}
 	if len(unsure) > 0 {
 		parts, color = append([]string{"not proved: " + brief(unsure, 6)}, parts...), yellow
+	}
+	if len(waived) > 0 {
+		parts, color = append([]string{"leaks, waived: " + brief(waived, 6)}, parts...), yellow
 	}
 	if len(leaks) > 0 {
 		parts, color = append([]string{"LEAKS: " + brief(leaks, 6)}, parts...), red

@@ -40,10 +40,7 @@ func Table(w io.Writer, r Result, style Style) error {
 	p.waits(r)
 	p.reasons("could not tell", yellow, unsure(r))
 	p.reasons("nothing to check", dim, skipped(r))
-	for _, note := range r.Notes {
-		p.line("")
-		p.line("%s", p.paint(dim, "note: "+note))
-	}
+	p.notes(r)
 	if _, err := io.WriteString(w, p.text.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
@@ -81,7 +78,7 @@ func summary(r Result) string {
 	proved, leaks := 0, 0
 	for _, pair := range r.Pairs {
 		switch {
-		case pair.Status == verify.StatusLeak:
+		case counted(pair.Status, pair.Waived) == verify.StatusLeak:
 			leaks++
 		case pair.Expect == verify.ExpectIsolation && pair.Status == verify.StatusPass:
 			proved++
@@ -107,13 +104,13 @@ func summary(r Result) string {
 // something to check for.
 func expected(r Result) (met, total int) {
 	for _, c := range r.Checks {
-		switch c.Status {
+		switch counted(c.Status, c.Waived) {
 		case verify.StatusPass:
 			met++
 			total++
 		case verify.StatusFail, verify.StatusLeak, verify.StatusInconclusive:
 			total++
-		case verify.StatusSkip, verify.StatusNotReached:
+		case verify.StatusSkip, verify.StatusNotReached, statusWaived:
 		}
 	}
 	return met, total
