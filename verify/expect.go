@@ -203,5 +203,5 @@ func bySoundness(nics []*nic) (good, bad []*nic) {
 // another is no consequence. An uplink that is down and a gateway that is silent
 // are no fault of the NIC, and short frames pass whatever the MTU.
 func (n *nic) sound() bool {
-	return n.problem == nil || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway}, n.broken())
+	return n.problem == nil || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway, RungPathMTU}, n.broken())
 }

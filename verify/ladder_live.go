@@ -23,6 +23,7 @@ func allSteps() []step {
 		step{RungICMP, (*nic).judgeICMP},
 		step{RungUplink, (*nic).judgeUplink},
 		step{RungGateway, (*nic).judgeGateway},
+		step{RungPathMTU, (*nic).judgePathMTU},
 	)
 }
 
@@ -131,6 +132,9 @@ func (n *nic) silence() []string {
 }
 
 func (n *nic) judgeAddress() finding {
+	if n.conflict != nil {
+		return *n.conflict
+	}
 	if n.address.Addr.IsValid() {
 		return pass(fmt.Sprintf("%s, from %s", n.address.Addr, n.address.Source))
 	}
@@ -306,10 +310,13 @@ func (n *nic) place() string {
 	return "network " + n.Want.Network
 }
 
-// showFDB is the command that shows where the MAC was learned.
-func (n *nic) showFDB() string {
+// showFDB is the command that shows where the NIC's MAC was learned.
+func (n *nic) showFDB() string { return n.showMAC(n.Want.MAC) }
+
+// showMAC is the command that shows where a MAC was learned.
+func (n *nic) showMAC(mac vnet.MAC) string {
 	if n.sw != nil && n.sw.Driver == vnet.DriverOVS {
-		return fmt.Sprintf("ovs-appctl fdb/show %s | grep -i %s", n.Want.Switch, n.Want.MAC)
+		return fmt.Sprintf("ovs-appctl fdb/show %s | grep -i %s", n.Want.Switch, mac)
 	}
-	return fmt.Sprintf("bridge fdb show br %s | grep -i %s", n.Want.Switch, n.Want.MAC)
+	return fmt.Sprintf("bridge fdb show br %s | grep -i %s", n.Want.Switch, mac)
 }

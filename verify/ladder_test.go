@@ -53,6 +53,8 @@ func healthy() *nic {
 		gateway: gatewayProbe{asked: true, answered: true, icmp: true, asGuest: true, heard: true},
 	}
 	n.probe = probe{asked: true, vantage: "vv1", target: target{addr: ipA, arp: true, icmp: true, rtt: time.Millisecond}}
+	n.length = lengthProbe{want: 1500, passed: true}
+	n.segment.gatewayLength = lengthProbe{want: 1500, passed: true}
 	n.probe6 = probe{asked: true, vantage: "vv1", target: target{addr: ip6A, arp: true, icmp: true, rtt: time.Millisecond}}
 	return n
 }
@@ -208,6 +210,19 @@ func TestLadderBrokenRung(t *testing.T) {
 			RungGateway, CodeGatewayUnreachable, "but not the guest on vnet0",
 		},
 		{
+			"long frames do not pass", func(n *nic) { n.length = lengthProbe{want: 1500, longest: 1450, watched: true, target: &target{}} }, healthy,
+			RungPathMTU, CodePathMTU, "none was delivered to vnet0",
+		},
+		{
+			"the guest takes no frames of the stated length", func(n *nic) {
+				n.length = lengthProbe{want: 9000, longest: 1500, stated: true, watched: true, delivered: 6, target: &n.probe.target}
+			}, healthy, RungPathMTU, CodePathMTU, "ip link set mtu 9000",
+		},
+		{
+			"long frames do not reach the gateway", func(n *nic) { n.segment.gatewayLength = lengthProbe{want: 1500, longest: 1450} }, healthy,
+			RungPathMTU, CodePathMTU, "no more than 1450 do",
+		},
+		{
 			"macvtap private, gateway silent", func(n *nic) { n.gateway = gatewayProbe{asGuest: true} }, macvtapNIC,
 			RungGateway, CodeGatewayUnreachable, "nobody in the macvtap network of eth1",
 		},
@@ -296,6 +311,23 @@ func TestLadderNoFailure(t *testing.T) {
 		{
 			"too busy to hear anything", func(n *nic) { silent(n); n.probe.lost, n.probe6.lost = 9, 9 }, healthy,
 			RungMAC, StatusInconclusive, "9 frames",
+		},
+		{
+			"vantage cannot send long frames", func(n *nic) { n.length = lengthProbe{reason: "its MTU is 1500"} }, healthy,
+			RungPathMTU, StatusSkip, "its MTU is 1500",
+		},
+		{
+			"firewall drops long echoes", func(n *nic) { n.length = lengthProbe{want: 1500, longest: 1028} }, healthy,
+			RungPathMTU, StatusSkip, "a filter of long ones",
+		},
+		{
+			"guest has a smaller MTU of its own", func(n *nic) {
+				n.length = lengthProbe{want: 1500, longest: 1400, watched: true, delivered: 6}
+			}, healthy, RungPathMTU, StatusPass, "",
+		},
+		{
+			"too busy to see long answers", func(n *nic) { n.length = lengthProbe{want: 1500, longest: 1400, lost: 9} }, healthy,
+			RungPathMTU, StatusInconclusive, "9 frames",
 		},
 		{
 			"IPv6 gateway without a vantage", func(n *nic) {

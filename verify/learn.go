@@ -53,10 +53,7 @@ func (n *nic) unsettled() bool {
 func (n *nic) learn(rows []Learned, err error, again bool) {
 	var mine []Learned
 	for _, row := range rows {
-		// The same MAC in another VLAN is another station (802.1Q, independent
-		// learning).
-		untagged := n.sw != nil && row.VLAN == n.sw.Untagged
-		if row.VLAN == 0 || n.carries(row.VLAN) || untagged && n.pvid() == 0 {
+		if n.sharesVLAN(row.VLAN) {
 			mine = append(mine, row)
 		}
 	}
@@ -66,4 +63,11 @@ func (n *nic) learn(rows []Learned, err error, again bool) {
 	} else {
 		n.fdb.before = mine
 	}
+}
+
+// sharesVLAN reports whether a row of that VLAN is about one of the NIC's. The
+// same MAC in another VLAN is another station (802.1Q, independent learning).
+func (n *nic) sharesVLAN(id vnet.VLANID) bool {
+	untagged := n.sw != nil && id == n.sw.Untagged
+	return id == 0 || n.carries(id) || untagged && n.pvid() == 0
 }

@@ -21,10 +21,11 @@ type link struct {
 	alias string
 	// master is the index of the bridge, bond or datapath it is a port of.
 	master int
-	mtu    int
 	// up is the administrative state, carrier whether something is at the
 	// other end.
 	up, carrier bool
+	// mtu is the longest packet that it takes, in bytes.
+	mtu int
 	// lower and mode are of a macvtap or macvlan: the index of the device it
 	// sits on, and how it reaches its siblings.
 	lower int

@@ -47,9 +47,17 @@ type nic struct {
 	// probe6 is of address6; why neither was asked is in probe.
 	probe, probe6 probe
 	// sent is what it sent while its port was watched.
-	sent    traffic
-	gateway gatewayProbe
-	fdb     fdb
+	sent traffic
+	// rivals use its address, and conflict is the finding about them, if any.
+	rivals   []*rival
+	conflict *finding
+	// length is about frames of full length, and latency what was measured.
+	length  lengthProbe
+	latency *Latency
+	// vanished says what became of its device during the run, or is empty.
+	vanished string
+	gateway  gatewayProbe
+	fdb      fdb
 
 	rungs   []Rung
 	problem *Problem

@@ -6,6 +6,8 @@ package verify
 import (
 	"log/slog"
 	"time"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // Options are the wishes of one run. The zero Options, with Switches, checks
@@ -22,6 +24,15 @@ type Options struct {
 	// every guest is source once and target once towards each group of alike
 	// ports.
 	Full bool
+	// Conflicts asks everybody for the address of every guest, to hear whether
+	// two have it. [vnet.ToggleLeave] does in segments of up to 256 NICs, and
+	// with Full in all: each such question is heard by the whole segment. Who
+	// uses a guest's address while the run listens is noticed anyway.
+	Conflicts vnet.Toggle
+	// Latency measures how long ICMP echo takes, in a slow pass of its own, of
+	// Echoes per guest (default 10).
+	Latency bool
+	Echoes  int
 	// Timing is how long to wait for answers.
 	Timing Timing
 	// Log takes the decisions of the run, for debugging. Nil drops them.
@@ -54,6 +65,9 @@ func (o *Options) defaults() {
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
+	}
+	if o.Echoes == 0 {
+		o.Echoes = 10
 	}
 	t := &o.Timing
 	if t.WindowMin == 0 {

@@ -34,6 +34,7 @@ func (r *run) judgePairs() ([]PairResult, []*Problem) {
 		} else {
 			p.judgeReach(&result)
 		}
+		p.pardon(&result)
 		if problem := p.problem(result); problem != nil {
 			r.waive(problem)
 			problems = append(problems, problem)

@@ -18,7 +18,9 @@ const asks = 3
 type prober struct {
 	socket *socket
 	device int
-	mac    vnet.MAC
+	// mtu is the device's.
+	mtu int
+	mac vnet.MAC
 	// source is our own address in the segment, or invalid when there is none:
 	// then ARP is asked as RFC 5227 probes do, and ICMP not at all. source6 is
 	// the one of IPv6, which follows from the MAC.
@@ -218,14 +220,14 @@ func (r *asking) take(s seen) {
 	case frameARPReply, frameAdvertisement:
 		r.hear(s)
 		r.arpAnswer(s)
+	case frameARPRequest, frameSolicitation:
+		r.hear(s)
+		r.next = r.reply(s, r.next)
 	case frameEchoReply:
 		if t := r.byToken[s.token]; t != nil && !t.icmp && s.sender == t.addr && s.dst == r.mac {
 			t.icmp = true
 			r.answered(t, s.at)
 		}
-	case frameARPRequest, frameSolicitation:
-		r.hear(s)
-		r.next = r.reply(s, r.next)
 	case frameEchoRequest:
 	}
 }
@@ -233,6 +235,7 @@ func (r *asking) take(s seen) {
 // hear notes which address a guest of the segment uses. What others say of
 // themselves is not kept: they may say it without end.
 func (p *prober) hear(s seen) {
+	p.notice(s)
 	a := s.sender
 	if a.Is4() && a.IsGlobalUnicast() && s.senderMAC == s.src && p.nics[s.senderMAC] != nil {
 		p.heard[s.senderMAC] = a

@@ -90,6 +90,12 @@ func (r *run) examine(ctx context.Context) error {
 	if err := r.ask(ctx); err != nil {
 		return err
 	}
+	if err := r.askForRivals(ctx); err != nil {
+		return err
+	}
+	if err := r.tryFullLength(ctx); err != nil {
+		return err
+	}
 	r.learn(ctx, true)
 	for _, n := range r.nics {
 		n.climb(allSteps())
@@ -97,8 +103,18 @@ func (r *run) examine(ctx context.Context) error {
 	if err := r.crossTraffic(ctx); err != nil {
 		return err
 	}
+	if err := r.measureLatency(ctx); err != nil {
+		return err
+	}
+	if err := r.findConflicts(ctx); err != nil {
+		return err
+	}
+	if err := r.noteVanished(); err != nil {
+		return err
+	}
 	for _, n := range r.nics {
 		n.climb(allSteps())
+		n.pardon()
 	}
 	return ctx.Err()
 }
@@ -219,8 +235,9 @@ func (n *nic) result() NICResult {
 		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch,
 		Status: n.status(), Waived: n.problem.waived(),
 		Address: n.address.Addr, AddressSource: n.address.Source,
-		RTT:   n.probe.target.rtt,
-		Rungs: n.rungs,
+		RTT:     n.probe.target.rtt,
+		Latency: n.latency,
+		Rungs:   n.rungs,
 	}
 	if !out.Address.IsValid() {
 		out.Address, out.AddressSource, out.RTT = n.address6.Addr, n.address6.Source, n.probe6.target.rtt

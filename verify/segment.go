@@ -37,6 +37,9 @@ type segment struct {
 	prober  *prober
 	gateway *target
 	targets []*target
+	// lengths are the probes of full length, the gateway's among them.
+	lengths       []*lengthProbe
+	gatewayLength lengthProbe
 }
 
 // String names the segment for people.
@@ -108,7 +111,7 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 		return fmt.Errorf("vantage %s: %w", device, err)
 	}
 	p := &prober{
-		device: l.Attrs().Index, run: r.id, timing: r.opts.Timing,
+		device: l.Attrs().Index, mtu: l.Attrs().MTU, run: r.id, timing: r.opts.Timing,
 		nics: map[vnet.MAC]*nic{}, owners: map[netip.Addr]*nic{}, heard: map[vnet.MAC]netip.Addr{},
 	}
 	for _, n := range s.nics {
@@ -227,6 +230,7 @@ func (s *segment) addTarget(n *nic, noICMP string) {
 	n.probe.asked, n.probe.vantage, n.probe.noICMP = true, s.device, noICMP
 	n.probe.target = target{index: n.index, mac: n.Want.MAC, addr: addr, wantICMP: noICMP == ""}
 	s.targets = append(s.targets, &n.probe.target)
+	s.prober.owners[addr] = n
 }
 
 func (s *segment) addTarget6(n *nic) {
@@ -238,6 +242,7 @@ func (s *segment) addTarget6(n *nic) {
 	// Our own address is link-local, which every guest has a route to.
 	n.probe6.target = target{index: n.index, mac: n.Want.MAC, addr: addr, wantICMP: true}
 	s.targets = append(s.targets, &n.probe6.target)
+	s.prober.owners[addr] = n
 }
 
 // silent reports whether anybody owes an answer.

@@ -381,6 +381,8 @@ type fakeGuest struct {
 	// deaf and noICMP make it a broken one.
 	deaf, noICMP atomic.Bool
 	heard        atomic.Int64
+	// lazy is how long it takes to answer an echo, in nanoseconds.
+	lazy atomic.Int64
 }
 
 func (s *site) fake(name string, file *os.File, addr netip.Addr) {
@@ -430,6 +432,7 @@ func (g *fakeGuest) answer(f frame) (frame, bool) {
 		out.kind, out.senderMAC, out.targetMAC = frameARPReply, g.mac, f.senderMAC
 	case frameEchoRequest:
 		out.kind, out.token = frameEchoReply, f.token
+		time.Sleep(time.Duration(g.lazy.Load()))
 		return out, !g.noICMP.Load()
 	default:
 		return frame{}, false

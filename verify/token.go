@@ -23,6 +23,9 @@ const (
 	purposeGateway                      // as a guest, to its gateway
 	purposeProbe6                       // from a vantage, over IPv6
 	purposeRouse                        // from a vantage, to whoever does not answer that
+	purposeConflict                     // from a vantage, to all who have an address
+	purposeLength                       // from a vantage, as long as the last field says
+	purposeLatency                      // from a vantage, the how manyth the last field says
 )
 
 // The fields of a token, in bits. 2^18 NICs is far beyond one host.
