@@ -138,11 +138,11 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodeFiltered, RungARP, "a rule of the host drops what is sent to the guest or by it",
-			"the rule, and how far its counter moved", "a firewall rule for the bridge, an nwfilter", "change the rule",
+			"the rule, which the kernel named as it dropped frames of ours", "a firewall rule for the bridge, an nwfilter", "change the rule",
 		},
 		{
 			CodeGuardDrops, RungARP, "our own guard drops what the guest sends: it sends from an address that is not its own",
-			"the guard's counter and what it drops", "the guest has another address than the spec says, or runs guests of its own", "correct the spec, or allow: in it",
+			"the guard's rule, and whom the dropped frames were from", "the guest has another address than the spec says, or runs guests of its own", "correct the spec, or allow: in it",
 		},
 		{
 			CodeNoND, RungND, "the guest does not answer neighbour discovery at its IPv6 address",
@@ -150,7 +150,7 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodeBridgeNetfilter, RungICMP, "bridged IP goes through the host's IP firewall, which drops it",
-			"ARP passes and IP does not, the rule whose counter moved", "br_netfilter is loaded, by Docker for one, and FORWARD drops", "sysctl net.bridge.bridge-nf-call-iptables=0",
+			"ARP passes and IP does not, the rule or policy that dropped our frames", "br_netfilter is loaded, by Docker for one, and FORWARD drops", "sysctl net.bridge.bridge-nf-call-iptables=0",
 		},
 		{
 			CodeICMPFiltered, RungICMP, "the guest answers ARP and not ICMP echo",

@@ -23,8 +23,10 @@
 //
 // What verify changes while it runs, and takes back in the end: a vantage per
 // segment, which the switch's driver lends; for macvtap networks a macvlan
-// beside the guests; one tap to inject frames with. Probes refresh the rows of
-// the guests under test in the switches' forwarding databases.
+// beside the guests; one tap to inject frames with; and, while somebody stays
+// silent, a table of nftables that makes the kernel tell which rule drops its
+// frames. Probes refresh the rows of the guests under test in the switches'
+// forwarding databases.
 //
 // Out of scope: collecting the inventory (cmd/virt-vnet does), repairing,
 // history, IPv6, what guests send into tagged VLANs, and everything above ICMP.

@@ -166,4 +166,44 @@ type Switches interface {
 	OpenVantage(ctx context.Context, sw string, vlan vnet.VLANID) (device string, err error)
 	// CloseVantage removes the device.
 	CloseVantage(ctx context.Context, sw, device string) error
+	// WatchDrops begins to look at which rules of the host drop ARP and ICMP
+	// frames that come in by one of the ports, given by interface index, or
+	// are for one of the MAC addresses. The function that it returns ends that
+	// and says what was dropped. Run calls it only when somebody stays silent.
+	WatchDrops(ctx context.Context, ports []int, macs []vnet.MAC) (stop func(context.Context) ([]Drop, error), err error)
 }
+
+// Drop is a rule of the host, or the policy of a chain, that has dropped frames
+// with the same ends.
+type Drop struct {
+	// Source and Target are the frames' MAC addresses, In the index of the port
+	// that they came in by, Sender the IP address they say they are from.
+	Source, Target vnet.MAC
+	In             int
+	Sender         netip.Addr
+	// IP is whether they carry IP, and not ARP.
+	IP bool
+	// By is what kind of rule it is; Place where it is, such as "table bridge
+	// filter, chain forward"; Rule its text.
+	By    DropBy
+	Place string
+	Rule  string
+	// Fix is a command that helps.
+	Fix string
+	// Frames is how many were dropped.
+	Frames int
+}
+
+// DropBy is what kind of rule drops frames.
+type DropBy int
+
+// The kinds of rules.
+const (
+	// DropByBridge is a rule that looks at bridged frames.
+	DropByBridge DropBy = iota + 1
+	// DropByGuard is one of our own, which a port has by its network's policy.
+	DropByGuard
+	// DropByHost is one for routed packets, to which br_netfilter hands
+	// bridged ones.
+	DropByHost
+)

@@ -96,6 +96,8 @@ func (n *nic) neverLearned() finding {
 		return skip("the guest answers, but %s learns nothing on %s", n.Want.Switch, n.Want.Device)
 	case n.probe.lost > 0:
 		return tooBusy(n.probe.lost)
+	case n.probe.asked && len(n.dropped(false)) > 0:
+		return skip("a rule of the host drops frames of the guest or to it, so there may be nothing to learn from")
 	case !n.probe.asked && !n.probe6.asked && !n.swept:
 		return unsure("silent so far, and it could not be asked: %s", orElse(n.probe.reason, "no address is known"))
 	}
@@ -123,6 +125,9 @@ func (n *nic) silence() []string {
 	}
 	if _, ok := n.heardAddress(); n.swept && !ok {
 		lines = append(lines, fmt.Sprintf("asked for every address of %s: no ARP answer", n.network.Subnet))
+	}
+	if n.untaken > 0 {
+		lines = append(lines, fmt.Sprintf("%d frames were lost in front of %s: the guest does not take them from its queue", n.untaken, n.Want.Device))
 	}
 	switch {
 	case p.asked && !p.target.arp || !n.probe6.asked:
@@ -188,7 +193,7 @@ func (n *nic) judgeARP() finding {
 	} else if n.mute(p) {
 		return n.guestSilent(p, f.evidence)
 	}
-	return f
+	return n.blameRule(f, false)
 }
 
 // heardAddress is the address that the guest was heard to use.
@@ -239,7 +244,7 @@ func (n *nic) judgeEcho(p probe) finding {
 		evidence: []string{"a firewall in the guest or a filter of the host drops ICMP, or the guest's route back is wrong"},
 		fix:      "virsh console " + quoted(n.guest.Name) + "   # let it answer ping",
 	}
-	return f.with(n.atPort(p)...)
+	return n.blameRule(f.with(n.atPort(p)...), true)
 }
 
 // worst joins the findings about two addresses of a NIC: a failure is one, and

@@ -21,6 +21,9 @@ type link struct {
 	alias string
 	// master is the index of the bridge, bond or datapath it is a port of.
 	master int
+	// dropped is how many frames on their way out of it were lost. Of a tap
+	// they are those that the guest did not take from its queue in time.
+	dropped uint64
 	// up is the administrative state, carrier whether something is at the
 	// other end.
 	up, carrier bool
@@ -86,6 +89,9 @@ func newLink(l netlink.Link) link {
 		up:      a.Flags&net.FlagUp != 0,
 		carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		lower:   a.ParentIndex,
+	}
+	if a.Statistics != nil {
+		out.dropped = a.Statistics.TxDropped
 	}
 	switch v := l.(type) {
 	case *netlink.Macvtap:

@@ -123,6 +123,14 @@ func (m *matrix) exchange(ctx context.Context) error {
 			return err
 		}
 	}
+	if !m.pending() {
+		return nil
+	}
+	return m.tracing(ctx, m.unheard(), m.confirm)
+}
+
+// confirm tries those again, slowly, that should have arrived and did not.
+func (m *matrix) confirm(ctx context.Context) error {
 	for _, window := range m.opts.Timing.Confirm {
 		if !m.pending() {
 			return nil

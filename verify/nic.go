@@ -58,6 +58,10 @@ type nic struct {
 	vanished string
 	gateway  gatewayProbe
 	fdb      fdb
+	// drops are what dropped frames to or from it while it was silent, and
+	// untaken how many the guest did not take from its queue then.
+	drops   []Drop
+	untaken uint64
 
 	rungs   []Rung
 	problem *Problem

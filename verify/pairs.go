@@ -167,6 +167,7 @@ func (p *pair) problem(result PairResult) *Problem {
 		}
 		problem := p.newProblem(code, "frames delivered and answered", got, p.showSwitch())
 		problem.Evidence = []string{line + ": " + result.Reason}
+		p.blameRule(problem)
 		return problem
 	case StatusPass, StatusSkip, StatusNotReached, StatusInconclusive:
 	}

@@ -91,8 +91,8 @@ func sortedUnique(lines []string) []string {
 }
 
 // unique drops repeated lines and keeps the order of the others.
-func unique(lines []string) []string {
-	var out []string
+func unique[T comparable](lines []T) []T {
+	var out []T
 	for _, line := range lines {
 		if !slices.Contains(out, line) {
 			out = append(out, line)

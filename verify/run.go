@@ -162,8 +162,10 @@ func (r *run) ask(ctx context.Context) error {
 		return nil
 	}
 	r.opts.Progress("asking the silent ones again")
-	err = r.watchWhile(ctx, func(ctx context.Context) error {
-		return r.each(func(s *segment) error { return s.confirm(ctx, r.opts.Timing.Confirm) })
+	err = r.tracing(ctx, r.silent(), func(ctx context.Context) error {
+		return r.watchWhile(ctx, func(ctx context.Context) error {
+			return r.each(func(s *segment) error { return s.confirm(ctx, r.opts.Timing.Confirm) })
+		})
 	})
 	r.noteGateways()
 	return err

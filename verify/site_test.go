@@ -22,6 +22,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
+	"github.com/virt-vnet/virt-vnet/switchcfg/firewall"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -371,6 +372,31 @@ func (s *site) CloseVantage(ctx context.Context, sw, device string) error {
 		return err
 	}
 	return netlink.LinkDel(l)
+}
+
+// WatchDrops implements [Switches].
+func (s *site) WatchDrops(_ context.Context, ports []int, macs []vnet.MAC) (func(context.Context) ([]Drop, error), error) {
+	trace, err := firewall.Start(ports, macs)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) ([]Drop, error) {
+		found, err := trace.Stop(ctx)
+		var drops []Drop
+		for _, d := range found {
+			by := DropByBridge
+			if d.IsGuard() {
+				by = DropByGuard
+			} else if d.IsHost() {
+				by = DropByHost
+			}
+			drops = append(drops, Drop{
+				Source: d.Source, Target: d.Target, In: d.In, Sender: d.Sender, IP: d.IsIP(), By: by,
+				Place: d.Place(), Rule: d.Rule, Fix: d.Fix(), Frames: d.Frames,
+			})
+		}
+		return drops, err
+	}, nil
 }
 
 // fakeGuest answers ARP and ICMP echo at the guest's end of a tap.

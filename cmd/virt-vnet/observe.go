@@ -12,6 +12,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
+	"github.com/virt-vnet/virt-vnet/switchcfg/firewall"
 	"github.com/virt-vnet/virt-vnet/verify"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -120,4 +121,36 @@ func (open openSwitch) compare(port *verify.Port, want hooks.Want, device string
 			port.Differs = append(port.Differs, verify.Setting{Name: s.Name, Want: s.To, Got: s.From})
 		}
 	}
+}
+
+// WatchDrops implements [verify.Switches].
+func (col *collection) WatchDrops(
+	_ context.Context, ports []int, macs []vnet.MAC,
+) (stop func(context.Context) ([]verify.Drop, error), err error) {
+	trace, err := firewall.Start(ports, macs)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) ([]verify.Drop, error) {
+		found, err := trace.Stop(ctx)
+		drops := make([]verify.Drop, len(found))
+		for i, d := range found {
+			drops[i] = newDrop(d)
+		}
+		return drops, err
+	}, nil
+}
+
+func newDrop(d firewall.Drop) verify.Drop {
+	out := verify.Drop{
+		Source: d.Source, Target: d.Target, In: d.In, Sender: d.Sender, IP: d.IsIP(), By: verify.DropByBridge,
+		Place: d.Place(), Rule: d.Rule, Fix: d.Fix(), Frames: d.Frames,
+	}
+	switch {
+	case d.IsGuard():
+		out.By = verify.DropByGuard
+	case d.IsHost():
+		out.By = verify.DropByHost
+	}
+	return out
 }

@@ -64,6 +64,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"switchcfg":                {"vnet"},
 		"switchcfg/linux":          {"vnet", "switchcfg", "switchcfg/internal/guard", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
 		"switchcfg/internal/guard": {"vnet", "switchcfg", "switchcfg/internal/nlconn", "switchcfg/internal/rtnl"},
+		"switchcfg/firewall":       {"vnet"},
 		"switchcfg/internal/rtnl":  {"switchcfg", "switchcfg/internal/nlconn"},
 		"switchcfg/ovs":            {"vnet", "switchcfg", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
 		"switchcfg/drivers":        {"vnet", "switchcfg", "switchcfg/linux", "switchcfg/ovs"},
