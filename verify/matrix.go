@@ -6,6 +6,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -41,7 +42,7 @@ type matrix struct {
 // crossTraffic tries the pairs, and the gateways as the guests.
 func (r *run) crossTraffic(ctx context.Context) error {
 	r.opts.Progress("letting the guests speak to each other")
-	r.pairs = choosePairs(r.nics, r.opts.Full)
+	r.pairs = slices.DeleteFunc(choosePairs(r.nics, r.opts.Full), func(p *pair) bool { return r.overruled(p.from, p.to, p.expect) })
 	m := &matrix{run: r, byDevice: map[int]*nic{}, byMAC: map[vnet.MAC][]*nic{}, byEnds: map[[2]int]*pair{}}
 	for _, n := range r.nics {
 		m.byMAC[n.Want.MAC] = append(m.byMAC[n.Want.MAC], n)

@@ -4,7 +4,10 @@
 package verify
 
 import (
+	"context"
 	"log/slog"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -33,6 +36,9 @@ type Options struct {
 	// Echoes per guest (default 10).
 	Latency bool
 	Echoes  int
+	// Resolve looks up the DNS names of expectations. Nil means the host's
+	// resolver.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 	// Timing is how long to wait for answers.
 	Timing Timing
 	// Log takes the decisions of the run, for debugging. Nil drops them.
@@ -68,6 +74,11 @@ func (o *Options) defaults() {
 	}
 	if o.Echoes == 0 {
 		o.Echoes = 10
+	}
+	if o.Resolve == nil {
+		o.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		}
 	}
 	t := &o.Timing
 	if t.WindowMin == 0 {

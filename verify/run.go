@@ -29,6 +29,7 @@ type run struct {
 
 	segments []*segment
 	pairs    []*pair
+	checks   []*check
 	// blind is whether frames at the ports went by unseen.
 	blind  bool
 	limits []string
@@ -116,7 +117,7 @@ func (r *run) examine(ctx context.Context) error {
 		n.climb(allSteps())
 		n.pardon()
 	}
-	return ctx.Err()
+	return r.holdTalks(ctx)
 }
 
 // limit notes what could not be looked at.
@@ -226,8 +227,9 @@ func (r *run) report() Report {
 		}
 	}
 	pairs, more := r.judgePairs()
-	report.Pairs = pairs
-	report.Problems = gather(append(problems, more...))
+	checks, others := r.judgeChecks(pairs)
+	report.Pairs, report.Checks = pairs, checks
+	report.Problems = gather(slices.Concat(problems, more, others))
 	return report
 }
 

@@ -74,7 +74,8 @@ func (m *matrix) takeDelivery(n *nic, s seen) {
 
 // stray adds a pair that was not chosen, when what arrived is a leak.
 func (m *matrix) stray(from, to *nic) *pair {
-	if expect(from, to) != ExpectIsolation || !from.selected && !to.selected {
+	unexpected := expect(from, to) == ExpectIsolation && !m.overruled(from, to, ExpectIsolation)
+	if !unexpected || !from.selected && !to.selected {
 		return nil
 	}
 	p := &pair{from: from, to: to, expect: ExpectIsolation, entered: true}

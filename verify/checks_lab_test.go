@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
+
+// party is an end as the spec writes it.
+func (s *site) party(text string) vnet.Party {
+	t := vnet.Topology{Networks: s.networks}
+	for _, g := range s.guests {
+		t.Guests = append(t.Guests, vnet.Guest{Name: g.Ref.Name})
+	}
+	return t.Party(text)
+}
+
+// expects replaces what is expected, each as "FROM KIND TARGET".
+func (s *site) expects(list ...string) {
+	s.t.Helper()
+	s.expect = nil
+	for _, text := range list {
+		from, rest, _ := strings.Cut(strings.Replace(text, "network ", "network_", 2), " ")
+		kind, target, _ := strings.Cut(rest, " ")
+		spaced := func(p string) vnet.Party { return s.party(strings.Replace(p, "network_", "network ", 1)) }
+		e := vnet.Expectation{From: spaced(from), Where: "spec.yaml:1"}
+		switch kind {
+		case "reach":
+			e.Reach = spaced(target)
+		case "deny":
+			e.Deny = spaced(target)
+		case "tcp":
+			host, port, err := net.SplitHostPort(target)
+			s.must(err)
+			number, err := net.LookupPort("tcp", port)
+			s.must(err)
+			e.TCP = vnet.Service{Party: spaced(host), Port: uint16(number)}
+		case "dns":
+			name, server, _ := strings.Cut(target, " ")
+			e.DNS, e.Server = name, s.party(server)
+		case "fast":
+			to, limit, _ := strings.Cut(target, " <")
+			d, err := time.ParseDuration(limit)
+			s.must(err)
+			e.To, e.Latency = spaced(to), d
+		case "sure":
+			e.To, e.Loss = spaced(target), 0.05
+		default:
+			s.t.Fatalf("no such expectation: %s", text)
+		}
+		s.expect = append(s.expect, e)
+	}
+}
+
+// routed makes the host the router of the networks, as it is of libvirt's own:
+// each has an internal port of Open vSwitch with its first address.
+func (s *site) routed(networks ...string) {
+	s.t.Helper()
+	for _, name := range networks {
+		n := s.net(name)
+		n.Gateway = n.Subnet.Masked().Addr().Next()
+		device := "rt-" + name
+		s.vsctl("add-port", ovs0, device, fmt.Sprintf("tag=%d", n.Policy.VLAN.Access), "--", "set", "interface", device, "type=internal")
+		s.run("ip", "address", "add", netip.PrefixFrom(n.Gateway, n.Subnet.Bits()).String(), "dev", device)
+		s.run("ip", "link", "set", device, "up")
+		for _, st := range s.nsGuests {
+			if strings.HasPrefix(st.Device, "to-") && n.Subnet.Contains(st.Addresses[0].Addr()) {
+				_, err := st.Run(s.t.Context(), "ip", "route", "replace", "default", "via", n.Gateway.String())
+				s.must(err)
+			}
+		}
+	}
+	s.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+}
+
+// serve accepts TCP connections in a guest, and counts those that were not taken
+// back at once.
+func (s *site) serve(guest, port string) {
+	s.t.Helper()
+	var listener net.Listener
+	s.must(s.nsGuests[guest].Do(func() (err error) {
+		listener, err = net.Listen("tcp", ":"+port)
+		return err
+	}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	s.t.Cleanup(func() {
+		_ = listener.Close()
+		<-done
+	})
+}
+
+// in runs a command in a guest.
+func (s *site) in(guest string, argv ...string) {
+	s.t.Helper()
+	_, err := s.nsGuests[guest].Run(s.t.Context(), argv...)
+	s.must(err)
+}
+
+// results are the checks as "STATUS CODE", where CODE is of what explains it.
+func results(report Report) []string {
+	var list []string
+	for _, c := range report.Checks {
+		code, _, _ := strings.Cut(c.Cause, ":")
+		list = append(list, strings.TrimSpace(string(c.Status)+" "+code))
+	}
+	return list
+}
+
+func (s *site) wantChecks(report Report, want ...string) {
+	s.t.Helper()
+	if got := results(report); !slices.Equal(got, want) {
+		s.t.Errorf("checks %q, want %q:\n%s", got, want, brief(report))
+		for _, c := range report.Checks {
+			s.t.Logf("%s: %s %s %s %q %q", c.Name, c.Status, c.Reason, c.Value, c.Evidence, c.Cause)
+		}
+	}
+}
+
+func newTalkSite(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	s.network("red", ovs0, 20, "10.0.20.0/24")
+	s.network("blue", ovs0, 30, "10.0.30.0/24")
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.kernelGuest("web1", "red", "10.0.20.11/24")
+	s.kernelGuest("web2", "red", "10.0.20.12/24")
+	s.kernelGuest("db1", "blue", "10.0.30.11/24")
+	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
+	s.kernelGuest("pc2", "lan", "10.0.40.12/24")
+	return s
+}
+
+// Guests reach each other on a link, through a router, and what is beyond; and
+// each way of not doing so is told apart.
+func TestRunReachAndTCP(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	s.serve("db1", "5432")
+	s.serve("web2", "80")
+	s.serve("pc2", "80")
+	s.expects("web1 reach web2", "web1 reach db1", "web1 reach gateway", "network lan reach network lan", "web1 reach 10.0.30.11",
+		"web1 tcp web2:80", "web1 tcp db1:5432", "network red tcp db1/blue:5432", "pc1 tcp pc2:80")
+	report := s.verify()
+	pass := "pass"
+	s.wantChecks(report, pass, pass, pass, pass, pass, pass, pass, pass, pass)
+	if report.Verdict() != VerdictPass {
+		t.Errorf("want a pass:\n%s", brief(report))
+	}
+	// Nothing half open is left, neither at the service nor in its backlog.
+	if out, err := s.nsGuests["db1"].Run(t.Context(), "ss", "-Htn", "state", "syn-recv"); err != nil || out != "" {
+		t.Errorf("half-open connections: %q, %v", out, err)
+	}
+
+	s.in("db1", "nft", "add table inet f; add chain inet f in { type filter hook input priority 0; }; "+
+		"add rule inet f in tcp dport 5432 drop")
+	s.expects("web1 tcp web2:81", "web1 tcp db1:5432", "web1 reach 10.0.20.99", "web1 reach 10.0.30.99", "network red tcp db1:5432")
+	report = s.verify()
+	s.wantChecks(report, "fail TCP_REFUSED", "fail TCP_FILTERED", "fail UNREACHABLE", "fail UNREACHABLE", "fail TCP_FILTERED")
+	if len(report.Problems) != 5 || report.Verdict() != VerdictFail {
+		t.Errorf("want one problem for each, and %s:\n%s", VerdictFail, brief(report))
+	}
+	for i, want := range []string{"refused", "delivered, and not answered", "ARP request for 10.0.20.99", "silence", "delivered, and not answered"} {
+		if evidence := strings.Join(report.Checks[i].Evidence, "\n"); !strings.Contains(evidence, want) {
+			t.Errorf("%s: evidence %q, want %q", report.Checks[i].Name, evidence, want)
+		}
+	}
+}
+
+// A guest that is broken already fails once.
+func TestRunExpectationsOfBroken(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	s.vsctl("set", "port", "to-web2", "tag=99")
+	s.guest("pc2").Running, s.guest("pc2").Down = false, true
+	s.expects("web1 reach web2", "web2 tcp db1:5432", "pc1 reach pc2", "pc1 reach 10.9.9.9", "network red reach db1", "web1 deny web2")
+	report := s.verify()
+	s.wantChecks(report, "not-reached WRONG_VLAN", "not-reached WRONG_VLAN", "skip", "inconclusive", "pass", "not-reached WRONG_VLAN")
+	s.wantOnly(report, VerdictFail, CodeWrongVLAN+" guest web2, NIC to-web2")
+}
+
+func TestRunDeny(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	s.expects("network red deny network blue", "pc1 deny pc2")
+	report := s.verify()
+	s.wantChecks(report, "leak REACHABLE", "leak REACHABLE")
+	if report.Verdict() != VerdictLeak || len(report.Problems) != 2 || len(report.Problems[0].Leaks) == 0 {
+		t.Errorf("want two leaks:\n%s", brief(report))
+	}
+	for _, p := range report.Pairs {
+		if p.From.Network == "lan" && p.To.Network == "lan" {
+			t.Errorf("the user's word does not go before: %+v", p)
+		}
+	}
+
+	s.expects("pc1 deny pc2")
+	s.wantOnly(s.verify(), VerdictLeak, CodeReachable+" pc1 deny pc2")
+
+	s.expects("network red deny network blue", "pc1 deny pc2")
+	s.run("nft", "add table inet f; add chain inet f through { type filter hook forward priority 0; }; "+
+		"add rule inet f through iifname rt-red oifname rt-blue drop")
+	s.run("nft", "add table bridge f; add chain bridge f through { type filter hook forward priority 0; }; "+
+		"add rule bridge f through ether type ip iifname to-pc1 oifname to-pc2 drop")
+	report = s.verify()
+	s.wantChecks(report, "pass", "pass")
+	if report.Verdict() != VerdictPass {
+		t.Errorf("want a pass:\n%s", brief(report))
+	}
+
+	// Silence of an address that no guest has proves nothing by itself.
+	s.must(s.lab.AddStation(t.Context(), &lab.Station{
+		Name: "printer", Bridge: ovs0, VLAN: 30, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.30.77/24")},
+	}))
+	s.expects("web1 deny 10.0.30.77")
+	s.wantChecks(s.verify(), "inconclusive")
+	s.expects("web1 deny 10.0.30.77", "db1 reach 10.0.30.77")
+	s.wantChecks(s.verify(), "pass", "pass")
+	s.run("nft", "flush chain inet f through")
+	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue reject with icmp type admin-prohibited")
+	s.expects("web1 deny 10.0.30.77", "network red deny network blue")
+	s.wantChecks(s.verify(), "pass", "pass")
+	s.expects("web1 deny 10.0.20.1", "web1 deny gateway")
+	s.wantChecks(s.verify(), "leak REACHABLE", "leak REACHABLE")
+}
+
+// A rule of the host that drops what goes on between two guests is one problem,
+// and a gateway that is dead is not found again behind it.
+func TestRunOneCause(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	s.run("nft", "add table bridge f; add chain bridge f through { type filter hook forward priority 0; }; "+
+		"add rule bridge f through iifname to-pc1 oifname to-pc2 drop")
+	s.expects("pc1 reach pc2", "pc1 tcp pc2:80")
+	report := s.verify()
+	s.wantChecks(report, "not-reached NOT_DELIVERED", "not-reached NOT_DELIVERED")
+	s.run("nft", "flush ruleset")
+
+	s.run("ip", "address", "flush", "dev", "rt-red")
+	s.expects("web1 reach db1", "web1 tcp db1:80", "web1 deny db1", "web1 deny gateway")
+	report = s.verify()
+	dead := "not-reached " + CodeGatewayUnreachable
+	s.wantChecks(report, dead, dead, dead, dead)
+	s.wantOnly(report, VerdictFail, CodeGatewayUnreachable+" network red")
+}
+
+// dnsmasq answers in a guest.
+func (s *site) dnsmasq(guest string, args ...string) {
+	s.t.Helper()
+	argv := append([]string{
+		"netns", "exec", guest, "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file=", "--conf-file=/dev/null",
+		"--user=root", "--group=root",
+	}, args...)
+	cmd := exec.Command("ip", argv...) //nolint:noctx // ended below
+	var out strings.Builder
+	cmd.Stderr = &out
+	s.must(cmd.Start())
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if s.t.Failed() {
+			s.t.Logf("dnsmasq in %s: %s", guest, out.String())
+		}
+	})
+	for range 100 {
+		if list, err := s.nsGuests[guest].Run(s.t.Context(), "ss", "-Hlun", "sport", "=", ":53"); err == nil && list != "" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.t.Fatalf("dnsmasq in %s never listened: %s", guest, out.String())
+}
+
+func TestRunDNS(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	s.dnsmasq("db1", "--address=/www.example.org/192.0.2.7", "--address=/six.example.org/2001:db8::7", "--local=/example.org/",
+		"--txt-record=text.example.com,hello", "--local=/example.com/")
+	s.expects("web1 dns www.example.org 10.0.30.11", "network red dns six.example.org db1",
+		"web1 dns nowhere.example.org 10.0.30.11", "web1 dns text.example.com 10.0.30.11", "web1 dns www.example.net 10.0.30.11",
+		"web1 dns www.example.org web2", "web1 dns www.example.org gateway")
+	report := s.verify()
+	failed := "fail " + CodeDNSFailed
+	s.wantChecks(report, "pass", "pass", failed, failed, failed, failed, failed)
+	for i, want := range []string{"192.0.2.7", "2001:db8::7", "NXDOMAIN", "no address", "REFUSED", "Port", "Port"} {
+		if evidence := strings.Join(report.Checks[i].Evidence, "\n"); !strings.Contains(evidence, want) {
+			t.Errorf("%s: evidence %q, want %q", report.Checks[i].Name, evidence, want)
+		}
+	}
+	if got := report.Checks[0].Value; got != "192.0.2.7" {
+		t.Errorf("value %q, want the address", got)
+	}
+}
