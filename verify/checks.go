@@ -204,8 +204,8 @@ func (r *run) gatewayTalks(e vnet.Expectation, sources []*nic) []*talk {
 	return list
 }
 
-// talks are all between sources and dests that one of the two guests could have
-// with the other.
+// talks are those between sources and dests: for every two guests the ways that
+// the one would take to the other, or with deny every way there is.
 func (r *run) talks(e vnet.Expectation, sources []*nic, dests []dest) []*talk {
 	type guests struct {
 		from string
@@ -215,12 +215,13 @@ func (r *run) talks(e vnet.Expectation, sources []*nic, dests []dest) []*talk {
 	var order []guests
 	for _, n := range sources {
 		for _, d := range dests {
-			key := guests{n.guest.Name, e.Target()}
-			if d.nic != nil {
-				key.to = d.nic.guest.Name
-			}
-			if key.to == n.guest.Name {
+			if d.nic != nil && d.nic.guest == n.guest {
 				continue
+			}
+			// The addresses of one name are ways to one target.
+			key := guests{n.guest.Name, e.Target()}
+			if d.nic != nil && !d.addr.IsValid() {
+				key.to = d.nic.guest.Name
 			}
 			if ways[key] == nil {
 				order = append(order, key)
@@ -233,10 +234,19 @@ func (r *run) talks(e vnet.Expectation, sources []*nic, dests []dest) []*talk {
 		if e.Deny.IsZero() {
 			list = append(list, bestWays(ways[key])...)
 		} else {
-			list = append(list, ways[key]...)
+			list = append(list, possibleWays(ways[key])...)
 		}
 	}
 	return list
+}
+
+// possibleWays are those that the guest has an address for, if there are any.
+func possibleWays(ways []*talk) []*talk {
+	possible := slices.DeleteFunc(slices.Clone(ways), func(t *talk) bool { return !t.source.IsValid() })
+	if len(possible) == 0 {
+		return ways[:1]
+	}
+	return possible
 }
 
 // bestWays are those that guests would take: on a link that both are on, or else

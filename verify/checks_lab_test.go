@@ -4,6 +4,8 @@
 package verify
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -310,4 +312,92 @@ func TestRunDNS(t *testing.T) {
 	if got := report.Checks[0].Value; got != "192.0.2.7" {
 		t.Errorf("value %q, want the address", got)
 	}
+}
+
+func TestRunLatencyAndLoss(t *testing.T) {
+	s := newSite(t)
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
+	for name, addr := range map[string]string{"good": "10.0.40.12/24", "slow": "10.0.40.13/24", "lossy": "10.0.40.14/24"} {
+		s.tapGuest(name, "lan", addr)
+	}
+	s.fakes["slow"].delay.Store(int64(4 * time.Millisecond))
+	s.fakes["lossy"].drop.Store(5)
+	s.expects("pc1 fast good <500ms", "pc1 sure good", "pc1 fast slow <4ms", "pc1 sure lossy", "pc1 fast lossy <500ms")
+	report := s.verify()
+	s.wantChecks(report, "pass", "pass", "fail SLOW", "fail LOSSY", "pass")
+	for _, c := range report.Checks {
+		if !strings.HasPrefix(c.Value, "median ") {
+			t.Errorf("%s: value %q", c.Name, c.Value)
+		}
+	}
+	if !strings.Contains(report.Checks[3].Value, "20% of 60 lost") {
+		t.Errorf("measured %q, want every fifth lost", report.Checks[3].Value)
+	}
+}
+
+// Macvtap guests reach each other and the wire, and never their own host.
+func TestRunExpectationsOfMacvtap(t *testing.T) {
+	s := newSite(t)
+	s.must(s.lab.AddStation(t.Context(), &lab.Station{
+		Name: "fabric", Device: up0, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.50.1/24")},
+	}))
+	s.networks = append(s.networks, vnet.Network{
+		Name: "edge", Mode: vnet.ModeMacvtap, Device: up0,
+		Subnet: netip.MustParsePrefix("10.0.50.0/24"), Gateway: netip.MustParseAddr("10.0.50.1"),
+	})
+	s.run("ip", "address", "add", "10.0.50.200/24", "dev", up0)
+	s.macvtapGuest("kiosk1", "10.0.50.11/24")
+	s.macvtapGuest("kiosk2", "10.0.50.12/24")
+	s.expects("kiosk1 reach kiosk2", "kiosk1 reach gateway", "kiosk1 tcp gateway:80", "kiosk1 deny kiosk2", "kiosk1 reach 10.0.50.200")
+	report := s.verify()
+	s.wantChecks(report, "pass", "pass", "fail TCP_REFUSED", "leak REACHABLE", "fail MACVTAP_HOST")
+	fix := report.Problems[len(report.Problems)-1].Fix
+	command, _, _ := strings.Cut(fix, "   #")
+	s.run("sh", "-c", command)
+	s.run("ip", "link", "del", up0+"-host")
+}
+
+func TestRunExpectationsOfIPv6(t *testing.T) {
+	s := newTalkSite(t)
+	for guest, addr := range map[string]string{"web1": "2001:db8::11", "web2": "2001:db8::12"} {
+		s.in(guest, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+		s.in(guest, "ip", "address", "add", addr+"/64", "dev", "eth0", "nodad")
+		g := s.guest(guest)
+		g.NICs[0].Addresses = append(g.NICs[0].Addresses, Address{netip.MustParseAddr(addr), AddressSpec})
+	}
+	s.serve("web2", "80")
+	s.expects("web1 reach 2001:db8::12", "web1 tcp [2001:db8::12]:80", "web1 tcp [2001:db8::12]:81", "web1 deny 2001:db8::12")
+	s.wantChecks(s.verify(), "pass", "pass", "fail TCP_REFUSED", "leak REACHABLE")
+	s.in("web2", "nft", "add table inet f; add chain inet f in { type filter hook input priority 0; }; "+
+		"add rule inet f in tcp dport 80 reject with icmpx type admin-prohibited")
+	s.expects("web1 tcp [2001:db8::12]:80")
+	report := s.verify()
+	s.wantChecks(report, "fail TCP_FILTERED")
+	if evidence := strings.Join(report.Checks[0].Evidence, ""); !strings.Contains(evidence, "AdminProhibited") {
+		t.Errorf("evidence %q", evidence)
+	}
+}
+
+func TestRunExpectationsOfNames(t *testing.T) {
+	s := newTalkSite(t)
+	s.routed("red", "blue")
+	resolve := func(o *Options) {
+		o.Resolve = func(_ context.Context, name string) ([]netip.Addr, error) {
+			if name == "db.example.org" {
+				return []netip.Addr{netip.MustParseAddr("2001:db8::30"), netip.MustParseAddr("10.0.30.11")}, nil
+			}
+			return nil, errors.New("no such host")
+		}
+	}
+	s.expects("web1 reach db.example.org", "web1 tcp db.example.org:80", "web1 reach nowhere.example.org")
+	report := s.verify(resolve)
+	s.wantChecks(report, "pass", "fail TCP_REFUSED", "inconclusive")
+	if reason := report.Checks[2].Reason; !strings.Contains(reason, "no such host") {
+		t.Errorf("reason %q", reason)
+	}
+	report = s.verify(resolve, func(o *Options) { o.Guests = []string{"db1"} })
+	s.wantChecks(report, "pass", "fail TCP_REFUSED")
+	report = s.verify(resolve, func(o *Options) { o.Guests = []string{"pc1"} })
+	s.wantChecks(report)
 }

@@ -106,7 +106,7 @@ func TestRunLatency(t *testing.T) {
 	s.kernelGuest("web1", "red", "10.0.20.11/24")
 	s.tapGuest("web2", "red", "10.0.20.12/24")
 	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
-	s.fakes["web2"].lazy.Store(int64(5 * time.Millisecond))
+	s.fakes["web2"].delay.Store(int64(5 * time.Millisecond))
 	for _, n := range s.verify().NICs {
 		if n.Latency != nil {
 			t.Errorf("%s has latency %+v, and nobody asked for it", n.Endpoint, n.Latency)

@@ -407,8 +407,9 @@ type fakeGuest struct {
 	// deaf and noICMP make it a broken one.
 	deaf, noICMP atomic.Bool
 	heard        atomic.Int64
-	// lazy is how long it takes to answer an echo, in nanoseconds.
-	lazy atomic.Int64
+	// delay is how long an answer to an echo takes, in nanoseconds, and drop
+	// that every so many-th has none.
+	delay, drop, echoes atomic.Int64
 }
 
 func (s *site) fake(name string, file *os.File, addr netip.Addr) {
@@ -458,7 +459,10 @@ func (g *fakeGuest) answer(f frame) (frame, bool) {
 		out.kind, out.senderMAC, out.targetMAC = frameARPReply, g.mac, f.senderMAC
 	case frameEchoRequest:
 		out.kind, out.token = frameEchoReply, f.token
-		time.Sleep(time.Duration(g.lazy.Load()))
+		time.Sleep(time.Duration(g.delay.Load()))
+		if n := g.echoes.Add(1); g.drop.Load() > 0 && n%g.drop.Load() == 0 {
+			return frame{}, false
+		}
 		return out, !g.noICMP.Load()
 	default:
 		return frame{}, false
