@@ -32,6 +32,7 @@ func verifyCommand(std stdio) *cli.Command {
 			&cli.StringSliceFlag{Name: "network", Usage: "only guests of `NETWORK`"},
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
 			&cli.DurationFlag{Name: "wait", Usage: "first wait up to `TIME`, such as 5m, for guests that are still booting"},
+			bundleFlag(),
 		}),
 		Action: func(c *cli.Context) error {
 			out, err := openReports(c, std)
@@ -64,13 +65,29 @@ func runVerify(c *cli.Context, std stdio, out reports, spec *config.Spec, s *sit
 	if err != nil {
 		return err
 	}
-	result, err := s.verify(c, std)
+	look := &looker{site: s}
+	defer look.close()
+	var pack *bundler
+	if path := c.String("bundle"); path != "" {
+		if pack, err = newBundler(path, s, spec); err != nil {
+			return err
+		}
+		pack.look = look
+		defer pack.file.Cleanup() //nolint:errcheck // it is a temporary file still
+	}
+	result, err := look.report(c, std)
 	if err != nil {
 		return err
 	}
 	past := s.remember(c, std, &result)
-	if err := out.write(newResult(result, past)); err != nil {
+	known := newResult(result, past)
+	if err := out.write(known); err != nil {
 		return err
+	}
+	if pack != nil {
+		if err := pack.pack(c.Context, known); err != nil {
+			return err
+		}
 	}
 	return night.end(c, std, result, past)
 }
@@ -86,16 +103,15 @@ func knownCodes(waivers []vnet.Waiver) error {
 	return nil
 }
 
-func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
-	look := &looker{site: s}
-	defer look.close()
+// report runs the check, with its progress on a terminal.
+func (l *looker) report(c *cli.Context, std stdio) (verify.Report, error) {
 	opts := verify.Options{
-		Switches: look,
+		Switches: l,
 		Guests:   c.Args().Slice(),
 		Networks: c.StringSlice("network"),
 		Full:     c.Bool("full"),
-		Log:      s.log,
-		Progress: func(stage string) { s.log.Info("verify", "stage", stage) },
+		Log:      l.site.log,
+		Progress: func(stage string) { l.site.log.Info("verify", "stage", stage) },
 	}
 	if isTerminal(std.err) {
 		step, done := showProgress(std.err)
@@ -103,7 +119,7 @@ func (s *site) verify(c *cli.Context, std stdio) (verify.Report, error) {
 		opts.Progress = step
 	}
 	started := time.Now()
-	report, err := look.verify(c.Context, opts, c.Duration("wait"))
+	report, err := l.verify(c.Context, opts, c.Duration("wait"))
 	if errors.Is(err, virtapi.ErrNotRunning) {
 		return lostLibvirt(started, err), nil
 	}

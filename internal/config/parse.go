@@ -47,6 +47,15 @@ type Spec struct {
 	files    []file
 }
 
+// Files returns the names of the files that the spec was read from.
+func (s *Spec) Files() []string {
+	names := make([]string, len(s.files))
+	for i, f := range s.files {
+		names[i] = f.name
+	}
+	return names
+}
+
 type file struct {
 	name string
 	root *yaml.Node
