@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -198,6 +200,28 @@ func TestNotifyNobody(t *testing.T) {
 	}
 	if _, err := newNotifier("sh -c 'echo", ""); err == nil {
 		t.Error("an open quote is taken")
+	}
+}
+
+// TestNightlyPage holds the tables of docs/nightly.md against the code.
+func TestNightlyPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/nightly.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `?([A-Z_]+)`? \\|").FindAllStringSubmatch(string(page), -1) {
+		words = append(words, m[1])
+	}
+	var want []string
+	for _, s := range []history.State{
+		history.StateNew, history.StateStill, history.StateFixed, history.StateGone, history.StateFlapping,
+	} {
+		want = append(want, strings.ToUpper(string(s)))
+	}
+	want = append(want, envHost, envVerdict, envText, envChanges)
+	if !slices.Equal(words, want) {
+		t.Errorf("docs/nightly.md has %v, the code %v", words, want)
 	}
 }
 
