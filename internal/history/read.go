@@ -72,7 +72,7 @@ func readStandings(ctx context.Context, q querier, byRun map[int64]night, oldest
 			return err
 		}
 		s.since = time.Unix(0, since)
-		if err := unpack(packed, &s.problem); err != nil {
+		if s.problem, err = unpackProblem(packed); err != nil {
 			return &contentError{fmt.Errorf("problem %s of run %d: %w", key, run, err)}
 		}
 		byRun[run].standings[key] = s
@@ -167,8 +167,8 @@ func (s *Store) Report(ctx context.Context, id int64) (verify.Report, error) {
 	if err != nil {
 		return verify.Report{}, s.wrap("read report", err)
 	}
-	var report verify.Report
-	if err := unpack(packed, &report); err != nil {
+	report, err := unpackReport(packed)
+	if err != nil {
 		return verify.Report{}, fmt.Errorf("history %s: report %d: %w", s.path, id, err)
 	}
 	return report, nil

@@ -76,7 +76,7 @@ func (s *Store) Remember(ctx context.Context, report *verify.Report, scope Scope
 }
 
 func insertRun(ctx context.Context, tx *sql.Tx, report verify.Report, scope Scope) (int64, error) {
-	packed, err := pack(report)
+	packed, err := packReport(report)
 	if err != nil {
 		return 0, err
 	}
@@ -99,34 +99,31 @@ func names(list []string) string {
 	return string(text)
 }
 
+// insertSamples has SQLite take the rows out of one JSON text, which is many
+// times faster than a statement for each.
 func insertSamples(ctx context.Context, tx *sql.Tx, run int64, report verify.Report) error {
-	add, err := tx.PrepareContext(ctx, "INSERT OR IGNORE INTO endpoints (guest, mac, network) VALUES (?, ?, ?)")
-	if err != nil {
-		return err
-	}
-	defer add.Close() //nolint:errcheck // the transaction's end says it all
-	sample, err := tx.PrepareContext(ctx, `INSERT OR IGNORE INTO samples (run, endpoint, status, median)
-		SELECT ?, id, ?, ? FROM endpoints WHERE guest = ? AND mac = ? AND network = ?`)
-	if err != nil {
-		return err
-	}
-	defer sample.Close() //nolint:errcheck // the transaction's end says it all
-	for _, n := range report.NICs {
-		mac := n.MAC.String()
-		if _, err := add.ExecContext(ctx, n.Guest, mac, n.Network); err != nil {
-			return err
-		}
+	rows := make([][]any, len(report.NICs))
+	for i, n := range report.NICs {
 		s := sampleOf(report.Started, n)
-		if _, err := sample.ExecContext(ctx, run, string(s.Status), int64(s.Median), n.Guest, mac, n.Network); err != nil {
-			return err
-		}
+		rows[i] = []any{n.Guest, n.MAC.String(), n.Network, s.Status, s.Median}
 	}
-	return nil
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO endpoints (guest, mac, network)
+		SELECT value->>0, value->>1, value->>2 FROM json_each(?)`, string(text)); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT OR IGNORE INTO samples (run, endpoint, status, median)
+		SELECT ?, endpoints.id, value->>3, value->>4 FROM json_each(?) JOIN endpoints
+		ON guest = value->>0 AND mac = value->>1 AND network = value->>2`, run, string(text))
+	return err
 }
 
 func insertStandings(ctx context.Context, tx *sql.Tx, run int64, standings map[string]standing) error {
 	for key, s := range standings {
-		packed, err := pack(s.problem)
+		packed, err := packProblem(s.problem)
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ var migrations = []string{
 		networks TEXT NOT NULL,
 		nics     INTEGER NOT NULL,
 		problems INTEGER NOT NULL,
-		report   BLOB NOT NULL  -- verify.Report, gzip of JSON
+		report   BLOB NOT NULL  -- verify.Report, see packReport
 	);
 	CREATE TABLE endpoints (
 		id      INTEGER PRIMARY KEY,
@@ -47,7 +47,7 @@ var migrations = []string{
 		unsure   INTEGER NOT NULL,
 		changed  INTEGER NOT NULL,
 		flapping INTEGER NOT NULL,
-		problem  BLOB NOT NULL, -- verify.Problem as last present, gzip of JSON
+		problem  BLOB NOT NULL, -- verify.Problem as last present, see packProblem
 		PRIMARY KEY (run, key)
 	) WITHOUT ROWID;`,
 }
