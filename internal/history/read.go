@@ -44,7 +44,8 @@ func collect(ctx context.Context, q querier, scan func(*sql.Rows) error, query s
 	return rows.Err()
 }
 
-func readNights(ctx context.Context, q querier) (nights, error) {
+// readNights reads the nights before a run, as far as they matter to its NICs.
+func readNights(ctx context.Context, q querier, rows string) (nights, error) {
 	n := nights{samples: map[endpoint][]Sample{}}
 	var err error
 	if n.runs, err = readRuns(ctx, q, "WHERE nightly ORDER BY id DESC LIMIT ?", trendNights); err != nil || len(n.runs) == 0 {
@@ -58,7 +59,7 @@ func readNights(ctx context.Context, q querier) (nights, error) {
 	if err := readStandings(ctx, q, byRun, n.runs[len(n.ledger)-1].ID); err != nil {
 		return n, err
 	}
-	return n, readSamples(ctx, q, n.samples, n.runs[len(n.runs)-1].ID)
+	return n, readSamples(ctx, q, n.samples, n.runs[len(n.runs)-1].ID, rows)
 }
 
 func readStandings(ctx context.Context, q querier, byRun map[int64]night, oldest int64) error {
@@ -80,7 +81,7 @@ func readStandings(ctx context.Context, q querier, byRun map[int64]night, oldest
 	}, "SELECT run, key, since, open, unsure, changed, flapping, problem FROM standings WHERE run >= ?", oldest)
 }
 
-func readSamples(ctx context.Context, q querier, samples map[endpoint][]Sample, oldest int64) error {
+func readSamples(ctx context.Context, q querier, samples map[endpoint][]Sample, oldest int64, of string) error {
 	return collect(ctx, q, func(rows *sql.Rows) error {
 		var e endpoint
 		var mac string
@@ -99,7 +100,10 @@ func readSamples(ctx context.Context, q querier, samples map[endpoint][]Sample, 
 		samples[e] = append(samples[e], s)
 		return nil
 	}, `SELECT guest, mac, network, started, status, median FROM samples
-		JOIN endpoints ON endpoints.id = endpoint JOIN runs ON runs.id = run WHERE run >= ? ORDER BY run`, oldest)
+		JOIN endpoints ON endpoints.id = endpoint JOIN runs ON runs.id = run
+		WHERE run >= ? AND endpoint IN (SELECT e.id FROM json_each(?) JOIN endpoints e
+			ON e.guest = value->>0 AND e.mac = value->>1 AND e.network = value->>2)
+		ORDER BY run`, oldest, of)
 }
 
 func readRuns(ctx context.Context, q querier, where string, args ...any) ([]Run, error) {

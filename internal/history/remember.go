@@ -43,8 +43,12 @@ func (s Scope) narrowed() bool { return len(s.Guests)+len(s.Networks) > 0 }
 // not be kept. An error that is a [*DamagedError] leaves no past.
 func (s *Store) Remember(ctx context.Context, report *verify.Report, scope Scope) (*Past, error) {
 	var past *Past
-	err := s.transact(ctx, func(tx *sql.Tx) error {
-		before, err := readNights(ctx, tx)
+	samples, err := sampleRows(*report)
+	if err != nil {
+		return nil, fmt.Errorf("history %s: %w", s.path, err)
+	}
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		before, err := readNights(ctx, tx, samples)
 		if err != nil {
 			return err
 		}
@@ -59,7 +63,7 @@ func (s *Store) Remember(ctx context.Context, report *verify.Report, scope Scope
 			return err
 		}
 		if scope.Nightly {
-			if err := errors.Join(insertSamples(ctx, tx, id, *report), insertStandings(ctx, tx, id, after)); err != nil {
+			if err := errors.Join(insertSamples(ctx, tx, id, samples), insertStandings(ctx, tx, id, after)); err != nil {
 				return err
 			}
 		}
@@ -99,25 +103,26 @@ func names(list []string) string {
 	return string(text)
 }
 
-// insertSamples has SQLite take the rows out of one JSON text, which is many
-// times faster than a statement for each.
-func insertSamples(ctx context.Context, tx *sql.Tx, run int64, report verify.Report) error {
+// sampleRows is a report's samples as JSON, out of which SQLite takes rows many
+// times faster than by a statement for each.
+func sampleRows(report verify.Report) (string, error) {
 	rows := make([][]any, len(report.NICs))
 	for i, n := range report.NICs {
 		s := sampleOf(report.Started, n)
 		rows[i] = []any{n.Guest, n.MAC.String(), n.Network, s.Status, s.Median}
 	}
 	text, err := json.Marshal(rows)
-	if err != nil {
-		return err
-	}
+	return string(text), err
+}
+
+func insertSamples(ctx context.Context, tx *sql.Tx, run int64, rows string) error {
 	if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO endpoints (guest, mac, network)
-		SELECT value->>0, value->>1, value->>2 FROM json_each(?)`, string(text)); err != nil {
+		SELECT value->>0, value->>1, value->>2 FROM json_each(?)`, rows); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT OR IGNORE INTO samples (run, endpoint, status, median)
+	_, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO samples (run, endpoint, status, median)
 		SELECT ?, endpoints.id, value->>3, value->>4 FROM json_each(?) JOIN endpoints
-		ON guest = value->>0 AND mac = value->>1 AND network = value->>2`, run, string(text))
+		ON guest = value->>0 AND mac = value->>1 AND network = value->>2`, run, rows)
 	return err
 }
 

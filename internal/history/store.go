@@ -21,8 +21,9 @@ import (
 // FileName is the store's name in its directory.
 const FileName = "history.sqlite"
 
-// busyLimit is how long to wait for another process to finish.
-const busyLimit = 10 * time.Second
+// busyLimit is how long to wait for others to finish: after a boot of the host
+// many may have something to keep.
+const busyLimit = 30 * time.Second
 
 var (
 	// ErrNewer means that a newer virt-vnet wrote the file, in a way that this
