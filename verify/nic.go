@@ -148,6 +148,14 @@ func (n *nic) pvid() vnet.VLANID {
 	return id
 }
 
+// vlan is the VLANs the port should be in, in words, or "" for none.
+func (n *nic) vlan() string {
+	if n.Want.Policy.VLAN.IsZero() {
+		return ""
+	}
+	return n.Want.Policy.VLAN.String()
+}
+
 // carries reports whether frames of that VLAN should pass the port.
 func (n *nic) carries(id vnet.VLANID) bool {
 	return id == n.pvid() && n.untagged() || n.Want.Policy.VLAN.Contains(id)

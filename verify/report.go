@@ -132,6 +132,10 @@ type NICResult struct {
 
 	Portgroup string `json:"portgroup,omitempty"`
 	Switch    string `json:"switch,omitempty"`
+	// VLAN is what the port should be in, such as "access 20", or empty for a
+	// port without VLANs. Lower is the device that a macvtap sits on.
+	VLAN  string `json:"vlan,omitempty"`
+	Lower string `json:"lower,omitempty"`
 	// Status is fail when a rung failed, else inconclusive when one was, else
 	// pass.
 	Status Status `json:"status"`

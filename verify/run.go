@@ -236,7 +236,7 @@ func (r *run) report() Report {
 func (n *nic) result() NICResult {
 	out := NICResult{
 		Endpoint:  n.endpoint(),
-		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch,
+		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch, VLAN: n.vlan(), Lower: n.lower,
 		Status: n.status(), Waived: n.problem.waived(),
 		Address: n.address.Addr, AddressSource: n.address.Source,
 		RTT:     n.probe.target.rtt,

@@ -27,6 +27,7 @@ func Forms() []Form {
 		{"json", "programs: everything, as the tables below and [report.schema.json](report.schema.json) say; `virt-vnet schema --report` prints that", plain(JSON)},
 		{"junit", "CI systems", plain(JUnit)},
 		{"prometheus", "the textfile collector of node_exporter", plain(Prometheus)},
+		{"html", "people with a browser: one page that needs no network and no other file, with the topology drawn", plain(HTML)},
 		{"nagios", "Nagios, Icinga and their like", plain(Nagios)},
 	}
 }

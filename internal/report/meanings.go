@@ -35,6 +35,8 @@ func meanings() map[string]string {
 		"device":                    "device of the host behind the NIC",
 		"portgroup":                 "portgroup of the network, if the NIC is in one",
 		"switch":                    "switch that the NIC should be on",
+		"vlan":                      "VLANs that the port should be in, if any",
+		"lower":                     "device that a macvtap sits on",
 		"status":                    "result",
 		"nics.status":               "fail when a rung failed, else inconclusive when one was, else pass",
 		"rungs.status":              "result; not-reached when one before failed, and no failure of its own",
