@@ -4,15 +4,18 @@
 // Command demo shows the main job of virt-vnet on real guests: a spec becomes
 // networks, the hook wires the guests' ports, verify proves who can talk, two
 // faults are found and named, and repaired. It runs in a lab of its own and
-// leaves nothing behind. Run it with make demo.
+// leaves nothing behind but the last report as a page. Run it with make demo.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -24,12 +27,19 @@ import (
 // limit bounds the whole demo.
 const limit = 5 * time.Minute
 
+// page is where the last report stays.
+const page = "bin/demo-report.html"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	inside, code, err := lab.Enter(ctx)
-	if err == nil && inside {
+	switch {
+	case err != nil:
+	case inside:
 		err = show(ctx)
+	case code == 0:
+		err = sayPage(os.Stdout)
 	}
 	cancel()
 	stop()
@@ -40,11 +50,28 @@ func main() {
 	os.Exit(code)
 }
 
+// sayPage ends the demo with the path of the report. It is called outside the
+// lab, whose file systems are partly its own, so that the file really is there.
+func sayPage(w io.Writer) error {
+	path, err := filepath.Abs(page)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("the report has not come out of the lab: %w", err)
+	}
+	fmt.Fprintf(w, "\nThe last report, to be opened in a browser:\n%s\n", path)
+	return nil
+}
+
 // show builds the host and plays the story on it.
 func show(ctx context.Context) (err error) {
 	const specFile = "examples/first-light/spec.yaml"
 	spec, err := config.Load(specFile)
 	if err != nil {
+		return err
+	}
+	if err := os.Remove(page); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s := newStory()
