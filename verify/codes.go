@@ -102,7 +102,7 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodeMACNotLearned, RungMAC, "the guest has not sent a single frame, not even an answer to a probe",
-			"the forwarding database, requests seen at the port", "the guest has not booted, or its interface is down", "look at its console",
+			"the forwarding database, requests seen at the port, what the guest sent if anything", "the guest has not booted, or its interface is down", "look at its console",
 		},
 		{
 			CodeMACOnWrongPort, RungMAC, "the switch has learned the guest's MAC on another port",
@@ -126,10 +126,10 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodeAddressConflict, RungAddress, "another machine answers for the guest's address",
-			"both MAC addresses that answered, and their ports", "the address was given twice, or a guest answers for others", "take the address from the other machine, anti_spoof: true",
+			"both MAC addresses that answered, and their ports", "the address was given twice, or a guest or the gateway answers for others", "take the address from the other machine, anti_spoof: true",
 		},
 		{
-			CodeGuestSilent, RungARP, "frames are delivered to the guest, and it sends none at all",
+			CodeGuestSilent, RungARP, "frames are delivered to the guest, which has been heard before, and it sends none at all",
 			"requests seen on their way to the guest", "the guest hangs, or its interface is down inside", "look at its console",
 		},
 		{
@@ -146,15 +146,15 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodeNoND, RungND, "the guest does not answer neighbour discovery at its IPv6 address",
-			"requests seen at the port", "IPv6 is off in the guest, or multicast does not reach it", "ip -6 address in the guest",
+			"requests seen at the port, what the guest sent", "IPv6 is off in the guest, or it has another address", "ip -6 address in the guest",
 		},
 		{
 			CodeBridgeNetfilter, RungICMP, "bridged IP goes through the host's IP firewall, which drops it",
 			"ARP passes and IP does not, the rule or policy that dropped our frames", "br_netfilter is loaded, by Docker for one, and FORWARD drops", "sysctl net.bridge.bridge-nf-call-iptables=0",
 		},
 		{
-			CodeICMPFiltered, RungICMP, "the guest answers ARP and not ICMP echo",
-			"the ARP answer", "a firewall in the guest", "allow echo requests in the guest",
+			CodeICMPFiltered, RungICMP, "the guest answers ARP or neighbour discovery, and not ICMP echo",
+			"the answer, requests seen at the port", "a firewall in the guest", "allow echo requests in the guest",
 		},
 		{
 			CodeUplinkDown, RungUplink, "the switch's uplink is down, has no carrier, or is not on the switch",
@@ -170,7 +170,7 @@ func Codes() []CodeInfo {
 		},
 		{
 			CodePathMTU, RungPathMTU, "frames as long as the network's MTU do not pass, shorter ones do",
-			"the longest that passed", "a device on the path has a smaller MTU", "make the MTU the same everywhere",
+			"the longest that passed, whether longer ones were delivered", "a device on the path, or the guest, has a smaller MTU", "make the MTU the same everywhere",
 		},
 		{
 			CodeNotDelivered, "", "a frame between two healthy guests of one network was not delivered",

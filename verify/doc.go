@@ -7,8 +7,8 @@
 // [Run] takes an [Inventory], which the caller has collected once from libvirt
 // and the switches, and walks a ladder for every NIC: is the guest running, its
 // link up, its port on the right switch and VLAN, its MAC learned there, does
-// it answer ARP and ICMP, does its gateway. The first broken rung is the
-// diagnosis; deeper rungs are not reached and count as no further failures.
+// it answer ARP, neighbour discovery and ICMP, does its gateway, do frames of
+// full length pass. The first broken rung is the diagnosis; deeper rungs are not reached and count as no further failures.
 // Then it lets guests speak to each other, without anything running in them,
 // and proves that networks which must be apart are: the frame was seen entering
 // the source's port, the target hears others, and nothing arrived there.
@@ -29,5 +29,6 @@
 // forwarding databases.
 //
 // Out of scope: collecting the inventory (cmd/virt-vnet does), repairing,
-// history, IPv6, what guests send into tagged VLANs, and everything above ICMP.
+// history, what guests send into tagged VLANs, and the conversations of guests
+// with each other over IPv6.
 package verify

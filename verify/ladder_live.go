@@ -146,22 +146,24 @@ func (n *nic) judgeAddress() finding {
 	if n.address6.Addr.IsValid() {
 		return pass(fmt.Sprintf("%s, from %s, and no IPv4 address", n.address6.Addr, n.address6.Source))
 	}
+	if f, ok := n.judgeDHCP(); ok {
+		return f
+	}
 	f := finding{
 		status: StatusFail, code: CodeNoAddress, want: "an IPv4 address", got: "none",
-		fix: "virsh console " + quoted(n.guest.Name) + "   # does it ask for DHCP, or lack a static address?",
+		evidence: n.dhcpEvidence(),
+		fix:      "virsh console " + quoted(n.guest.Name) + "   # does it ask for DHCP, or lack a static address?",
 	}
-	for _, a := range n.Addresses {
-		if a.Addr.Is4() {
-			f.got = fmt.Sprintf("%s, which the guest gave itself (RFC 3927): nobody served DHCP", a.Addr)
-			return f
-		}
-	}
-	if n.swept {
-		f.evidence = []string{
-			"no address in the spec, from the guest agent or in a DHCP lease",
-			fmt.Sprintf("it answers ARP at no address of %s", n.network.Subnet),
+	if a := n.selfAssigned(); a.IsValid() {
+		f.got = fmt.Sprintf("%s, which the guest gave itself (RFC 3927): nobody served DHCP", a)
+		if n.segment != nil && n.segment.dhcp.offer != "" {
+			f.got = fmt.Sprintf("%s, which the guest gave itself (RFC 3927)", a)
 		}
 		return f
+	}
+	if n.swept {
+		return f.with("no address in the spec, from the guest agent or in a DHCP lease",
+			fmt.Sprintf("it answers ARP at no address of %s", n.network.Subnet))
 	}
 	return unsure("no address is known: put it into the spec (guests: %s: nics: address), or install qemu-guest-agent", n.guest.Name)
 }

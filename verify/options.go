@@ -39,6 +39,9 @@ type Options struct {
 	// Resolve looks up the DNS names of expectations. Nil means the host's
 	// resolver.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+	// DHCP asks for an address over DHCP (RFC 2131) where guests have none, to
+	// see whether a server offers one. None is requested or used.
+	DHCP bool
 	// Timing is how long to wait for answers.
 	Timing Timing
 	// Log takes the decisions of the run, for debugging. Nil drops them.
@@ -60,6 +63,9 @@ type Timing struct {
 	// Confirm are the windows of the slow passes that silent targets get
 	// before they are called dead (default 1 s and 2 s).
 	Confirm []time.Duration
+	// DHCP is how long offers may take (default 6 s: servers look first whether
+	// an address is free).
+	DHCP time.Duration
 }
 
 func (o *Options) defaults() {
@@ -89,5 +95,8 @@ func (o *Options) defaults() {
 	}
 	if t.Confirm == nil {
 		t.Confirm = []time.Duration{time.Second, 2 * time.Second}
+	}
+	if t.DHCP == 0 {
+		t.DHCP = 6 * time.Second
 	}
 }

@@ -88,23 +88,7 @@ func (r *run) examine(ctx context.Context) error {
 	if r.opts.survey {
 		return r.survey(ctx)
 	}
-	if err := r.ask(ctx); err != nil {
-		return err
-	}
-	if err := r.askForRivals(ctx); err != nil {
-		return err
-	}
-	if err := r.tryFullLength(ctx); err != nil {
-		return err
-	}
-	r.learn(ctx, true)
-	for _, n := range r.nics {
-		n.climb(allSteps())
-	}
-	if err := r.crossTraffic(ctx); err != nil {
-		return err
-	}
-	if err := r.measureLatency(ctx); err != nil {
+	if err := r.lookAtDHCP(ctx, r.probe); err != nil {
 		return err
 	}
 	if err := r.findConflicts(ctx); err != nil {
@@ -118,6 +102,27 @@ func (r *run) examine(ctx context.Context) error {
 		n.pardon()
 	}
 	return r.holdTalks(ctx)
+}
+
+// probe asks the guests, lets them speak to each other, and measures.
+func (r *run) probe(ctx context.Context) error {
+	for _, pass := range []func(context.Context) error{
+		r.ask, r.askForRivals, r.tryFullLength, r.climbOnce, r.crossTraffic, r.measureLatency,
+	} {
+		if err := pass(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// climbOnce says, as far as is known by now, whose name frames may be sent in.
+func (r *run) climbOnce(ctx context.Context) error {
+	r.learn(ctx, true)
+	for _, n := range r.nics {
+		n.climb(allSteps())
+	}
+	return ctx.Err()
 }
 
 // limit notes what could not be looked at.

@@ -40,6 +40,8 @@ type segment struct {
 	// lengths are the probes of full length, the gateway's among them.
 	lengths       []*lengthProbe
 	gatewayLength lengthProbe
+	// dhcp is our own question, where a guest has no address.
+	dhcp dhcpProbe
 }
 
 // String names the segment for people.

@@ -31,6 +31,8 @@ func verifyCommand(std stdio) *cli.Command {
 			fileFlag(),
 			&cli.StringSliceFlag{Name: "network", Usage: "only guests of `NETWORK`"},
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
+			&cli.BoolFlag{Name: "latency", Usage: "measure how long answers take, in a slow pass of its own"},
+			&cli.BoolFlag{Name: "dhcp", Usage: "ask for an address, and take none, in networks with guests that have none"},
 			&cli.DurationFlag{Name: "wait", Usage: "first wait up to `TIME`, such as 5m, for guests that are still booting"},
 			bundleFlag(),
 		}),
@@ -110,6 +112,8 @@ func (l *looker) report(c *cli.Context, std stdio) (verify.Report, error) {
 		Guests:   c.Args().Slice(),
 		Networks: c.StringSlice("network"),
 		Full:     c.Bool("full"),
+		Latency:  c.Bool("latency") || c.Bool("nightly"),
+		DHCP:     c.Bool("dhcp"),
 		Log:      l.site.log,
 		Progress: func(stage string) { l.site.log.Info("verify", "stage", stage) },
 	}

@@ -48,7 +48,9 @@ func (p *printer) expectations(r Result) {
 		return
 	}
 	checks := slices.Clone(r.Checks)
-	slices.SortStableFunc(checks, func(a, b verify.CheckResult) int { return cmp.Compare(badness(b), badness(a)) })
+	slices.SortStableFunc(checks, func(a, b verify.CheckResult) int {
+		return cmp.Compare(badness(counted(b.Status, b.Waived)), badness(counted(a.Status, a.Waived)))
+	})
 	rows := [][]cell{{{"EXPECTATION", dim}, {"RESULT", dim}, {"MEASURED", dim}, {"WHY", dim}}}
 	for _, c := range checks {
 		if c.Status == verify.StatusPass && len(checks) > allExpectations {
@@ -78,11 +80,11 @@ func orDash(text string) cell {
 	return cell{text, ""}
 }
 
-func badness(c verify.CheckResult) int {
+func badness(s verify.Status) int {
 	return slices.Index([]verify.Status{
 		verify.StatusPass, verify.StatusSkip, verify.StatusNotReached, statusWaived,
 		verify.StatusInconclusive, verify.StatusFail, verify.StatusLeak,
-	}, counted(c.Status, c.Waived))
+	}, s)
 }
 
 func statusColor(s verify.Status) string {
