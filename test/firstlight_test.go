@@ -178,7 +178,7 @@ func stoppedGuest(t *testing.T, h *host) {
 	if ports := h.vsctl("list-ports", "ovs0"); slices.Contains(strings.Fields(ports), port) {
 		t.Errorf("port %s is still there: %s", port, ports)
 	}
-	if got := codes(verdict(t, h, 4)); !slices.Contains(got, "DOMAIN_DOWN web2 (red)") {
+	if got := codes(verdict(t, h, 4)); !slices.Contains(got, "DOMAIN_DOWN web2 (edge)") {
 		t.Errorf("problems %v", got)
 	}
 }

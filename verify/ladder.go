@@ -87,6 +87,8 @@ func (n *nic) broken() RungName {
 	return n.problem.Rung
 }
 
+func (n *nic) brokenAt(rung RungName) bool { return n.broken() == rung }
+
 // plugged reports whether frames can pass the NIC's port at all.
 func (n *nic) plugged() bool {
 	return !n.resting() && !slices.Contains([]RungName{RungDomain, RungNIC, RungLink}, n.broken())
@@ -118,21 +120,27 @@ func (n *nic) judgeDomain() finding {
 	if n.down {
 		return skip("%s is expected to be down", n.guest.Name)
 	}
+	got := orElse(n.state, "not running")
 	fix := "virsh start " + quoted(n.guest.Name)
-	if n.guest.UUID == "" {
+	switch {
+	case n.guest.UUID == "":
 		fix = "virsh list --all   # libvirt does not know " + n.guest.Name + ": is it on another host?"
+	case n.state == "paused":
+		fix = "virsh resume " + quoted(n.guest.Name)
 	}
 	return finding{
-		status: StatusFail, code: CodeDomainDown, want: "running", got: orElse(n.state, "not running"), fix: fix,
+		status: StatusFail, code: CodeDomainDown, want: "running", got: got,
+		evidence: []string{"libvirt: " + n.guest.Name + " is " + got}, fix: fix,
 	}
 }
 
 func (n *nic) judgeDevice() finding {
 	if n.Want.Device == "" {
-		fix := fmt.Sprintf("virt-vnet define interface %s --network %s --live --config", quoted(n.guest.Name), quoted(n.Want.Network))
 		return finding{
 			status: StatusFail, code: CodeNICMissing,
-			want: "a NIC in network " + n.Want.Network, got: "none in the guest's live definition", fix: fix,
+			want: "a NIC in network " + n.Want.Network, got: "none in the guest's live definition",
+			evidence: []string{"libvirt: no NIC of " + n.subject() + " is in network " + n.Want.Network},
+			fix:      n.defineNIC(),
 		}
 	}
 	if !n.hasLink {
@@ -146,6 +154,18 @@ func (n *nic) judgeDevice() finding {
 	return pass()
 }
 
+// defineNIC is the command that gives the guest its NIC.
+func (n *nic) defineNIC() string {
+	fix := fmt.Sprintf("virt-vnet define interface %s --network %s", quoted(n.guest.Name), quoted(n.Want.Network))
+	if n.Want.Portgroup != "" {
+		fix += " --portgroup " + quoted(n.Want.Portgroup)
+	}
+	if !n.Want.MAC.IsZero() {
+		fix += " --mac " + n.Want.MAC.String()
+	}
+	return fix + " --live   # and again with --config, if its definition lacks it too"
+}
+
 func (n *nic) judgeLink() finding {
 	device := n.Want.Device
 	evidence := fmt.Sprintf("%s: libvirt link state %s, device %s, carrier %s",
@@ -154,7 +174,8 @@ func (n *nic) judgeLink() finding {
 	switch {
 	case n.LinkDown:
 		f.got = "link set down in libvirt"
-		f.fix = fmt.Sprintf("virsh domif-setlink %s %s up", quoted(n.guest.Name), device)
+		// Libvirt puts the port back onto its switch for that, without its settings.
+		f.fix = fmt.Sprintf("virsh domif-setlink %s %s up && virt-vnet repair %[1]s", quoted(n.guest.Name), device)
 	case !n.link.up:
 		f.got = "device " + device + " is down"
 		f.fix = "ip link set " + device + " up"
@@ -189,7 +210,8 @@ func (n *nic) judgeSwitch() finding {
 	}
 	return finding{
 		status: StatusFail, code: CodeWrongBridge, want: "on switch " + n.Want.Switch, got: got,
-		fix: "virt-vnet repair " + quoted(n.guest.Name),
+		evidence: []string{n.Want.Device + " is " + got},
+		fix:      "virt-vnet repair " + quoted(n.guest.Name),
 	}
 }
 
@@ -219,6 +241,7 @@ func (n *nic) judgeMacvtap() finding {
 	}
 	return finding{
 		status: StatusFail, code: CodeWrongBridge, want: want, got: have,
+		evidence: []string{n.Want.Device + " is " + have},
 		// libvirt attaches a macvtap when the guest starts, and never moves it.
 		fix: fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name)),
 	}
@@ -280,7 +303,8 @@ func (n *nic) judgeIsolated() finding {
 	return finding{
 		status: StatusFail, code: CodeWrongIsolation,
 		want: "isolated: " + onOff(want), got: "isolated: " + onOff(got),
-		fix: "virt-vnet repair " + quoted(n.guest.Name),
+		evidence: []string{fmt.Sprintf("%s: port %s is isolated: %s", n.Want.Switch, n.Want.Device, onOff(got))},
+		fix:      "virt-vnet repair " + quoted(n.guest.Name),
 	}
 }
 

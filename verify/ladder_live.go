@@ -32,9 +32,10 @@ func (n *nic) judgeMAC() finding {
 	switch {
 	case len(n.twins) > 0:
 		return finding{
-			status: StatusFail, code: CodeMACDuplicate,
-			want: "a MAC of its own", got: mac.String() + ", which also has " + strings.Join(n.twins, ", "),
-			fix: "virsh edit " + quoted(n.guest.Name),
+			status: StatusFail, code: CodeMACDuplicate, subject: "MAC " + mac.String(),
+			want: "one NIC that has it", got: fmt.Sprintf("%d NICs", len(n.twins)),
+			evidence: n.twins,
+			fix:      "virsh edit " + quoted(n.guest.Name) + "   # give one of them another",
 		}
 	case n.macvtap():
 		return skip("a macvtap has no forwarding table")
@@ -49,7 +50,8 @@ func (n *nic) judgeMAC() finding {
 		return finding{
 			status: StatusFail, code: CodeMACDuplicate,
 			want: "learned on " + n.Want.Device + " only", got: "learned on " + here + " and " + strings.Join(elsewhere, ", "),
-			fix: n.showFDB(),
+			evidence: []string{fmt.Sprintf("%s has %s on %s and on %s", n.Want.Switch, mac, here, strings.Join(elsewhere, ", "))},
+			fix:      n.showFDB(),
 		}
 	case here != "":
 		return n.learnedHere()
@@ -57,8 +59,11 @@ func (n *nic) judgeMAC() finding {
 		return finding{
 			status: StatusFail, code: CodeMACOnWrongPort,
 			want: "learned on " + n.Want.Device, got: "learned on " + strings.Join(elsewhere, ", "),
-			evidence: []string{"another machine behind that port uses " + mac.String() + ", or the guest is reached through it in a loop"},
-			fix:      n.showFDB(),
+			evidence: []string{
+				fmt.Sprintf("%s has %s on %s", n.Want.Switch, mac, strings.Join(elsewhere, ", ")),
+				"another machine behind that port uses it, or the guest is reached through it in a loop",
+			},
+			fix: n.showFDB(),
 		}
 	}
 	return n.neverLearned()

@@ -143,7 +143,7 @@ func TestLadderBrokenRung(t *testing.T) {
 			"switch cannot isolate", func(n *nic) { n.Want.Policy.Isolated, n.Port.Isolated = true, vnet.ToggleLeave }, healthy,
 			RungIsolated, CodeWrongIsolation, "isolated: off",
 		},
-		{"MAC twice in the inventory", func(n *nic) { n.twins = []string{"guest x, NIC vnet9"} }, healthy, RungMAC, CodeMACDuplicate, "guest x"},
+		{"MAC twice in the inventory", func(n *nic) { n.twins = []string{"guest x, NIC vnet9 has it"} }, healthy, RungMAC, CodeMACDuplicate, "guest x"},
 		{
 			"MAC twice on the switch", func(n *nic) { n.fdb.before = append(n.fdb.before, Learned{macA, 20, "eth0"}) }, healthy,
 			RungMAC, CodeMACDuplicate, "learned on vnet0 and eth0",

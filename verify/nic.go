@@ -33,7 +33,8 @@ type nic struct {
 	link    link
 	hasLink bool
 	lower   string
-	// twins are the other NICs that have the same MAC in the same place.
+	// twins are the NICs that have the same MAC in the same place, if it is more
+	// than this one.
 	twins []string
 	// selected is whether the report is to have it.
 	selected bool
@@ -249,13 +250,16 @@ func findTwins(all []*nic) {
 			byPlace[p] = append(byPlace[p], n)
 		}
 	}
-	for _, same := range byPlace {
+	for p, same := range byPlace {
+		if len(same) < 2 {
+			continue
+		}
+		var twins []string
 		for _, n := range same {
-			for _, other := range same {
-				if other != n {
-					n.twins = append(n.twins, other.subject())
-				}
-			}
+			twins = append(twins, n.subject()+" has "+p.mac.String())
+		}
+		for _, n := range same {
+			n.twins = twins
 		}
 	}
 }

@@ -20,13 +20,45 @@ func (n *nic) newProblem(rung RungName, f finding) *Problem {
 		},
 		Rung: rung, Network: n.Want.Network, Affects: []Endpoint{n.endpoint()},
 	}
-	if f.network {
+	switch {
+	case f.subject != "":
+		p.Subject = f.subject
+	case f.network:
 		p.Subject = "network " + n.Want.Network
+	case rung == RungDomain:
+		p.Subject = n.guestSubject()
 	}
 	if f.subject != "" {
 		p.Subject = f.subject
 	}
 	return p
+}
+
+// guestSubject is what a problem of the whole guest is about.
+func (n *nic) guestSubject() string { return "guest " + n.guest.Name }
+
+// joinGuests makes what is wrong with every NIC of a guest in the same way one
+// problem of the guest, where it is the guest that does not answer.
+func joinGuests(nics []*nic) {
+	byGuest := map[vnet.GuestRef][]*nic{}
+	for _, n := range nics {
+		byGuest[n.guest] = append(byGuest[n.guest], n)
+	}
+	for _, own := range byGuest {
+		if len(own) < 2 || !slices.ContainsFunc([]RungName{RungMAC, RungARP, RungND, RungICMP}, own[0].brokenAt) {
+			continue
+		}
+		first := own[0].problem
+		same := func(n *nic) bool {
+			return n.problem != nil && n.problem.Code == first.Code && n.problem.Got == first.Got && n.problem.Fix == first.Fix
+		}
+		if slices.ContainsFunc(own, func(n *nic) bool { return !same(n) }) {
+			continue
+		}
+		for _, n := range own {
+			n.problem.Subject = n.guestSubject()
+		}
+	}
 }
 
 // cause names a problem in one line, for what follows from it.

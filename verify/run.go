@@ -218,6 +218,7 @@ func (r *run) report() Report {
 		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
 		Limits: sortedUnique(r.limits), Notes: r.notes(),
 	}
+	joinGuests(r.nics)
 	var problems []*Problem
 	for _, n := range r.nics {
 		if n.problem != nil {

@@ -106,7 +106,7 @@ func TestRun(t *testing.T) {
 			name:    "guest not running",
 			fault:   func() { s.guest("pc1").Running, s.guest("pc1").State = false, "shut off" },
 			undo:    func() { s.guest("pc1").Running, s.guest("pc1").State = true, "running" },
-			verdict: VerdictFail, problems: []string{"DOMAIN_DOWN guest pc1, NIC to-pc1"},
+			verdict: VerdictFail, problems: []string{"DOMAIN_DOWN guest pc1"},
 		},
 		{
 			name:    "no such device",
