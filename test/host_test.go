@@ -72,20 +72,10 @@ func programs(t *testing.T) string {
 		return filepath.Dir(self)
 	}
 	dir := t.TempDir()
-	buildPrograms(t, dir)
-	return dir
-}
-
-// buildPrograms builds both programs as make build does.
-func buildPrograms(t *testing.T, dir string) {
-	t.Helper()
-	for program, cgo := range map[string]string{"virt-vnet": "1", "virt-vnet-hook": "0"} {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "libvirt_dlopen", "-o", filepath.Join(dir, program), "../cmd/"+program)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", program, err, out)
-		}
+	if err := stage.Programs(t.Context(), dir); err != nil {
+		t.Fatal(err)
 	}
+	return dir
 }
 
 // run executes virt-vnet and returns its output and exit code.

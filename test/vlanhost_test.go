@@ -12,6 +12,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/golden"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/vm"
+	"github.com/virt-vnet/virt-vnet/test/stage"
 )
 
 // vlanExample needs a kernel with VLAN filtering bridges.
@@ -36,7 +37,9 @@ func TestVLANHost(t *testing.T) {
 	// can be seen in the lab inside.
 	t.Setenv("TMPDIR", "/var/cache")
 	dir := t.TempDir()
-	buildPrograms(t, dir)
+	if err := stage.Programs(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
 	tests := filepath.Join(dir, "tests")
 	if err := vm.Build(t.Context(), ".", tests); err != nil {
 		t.Fatal(err)

@@ -2,8 +2,8 @@
 // Copyright The virt-vnet Authors
 
 // Package stage builds in a lab what a spec takes for granted: the switches, a
-// router for every network with a gateway, and the guests. The demo, the
-// examples and the whole-system tests stand on it.
+// router for every network with a gateway, the guests, and our programs. The
+// demo, the examples and the whole-system tests stand on it.
 //
 // Out of scope: anything virt-vnet does itself.
 package stage
@@ -13,6 +13,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
@@ -71,6 +74,20 @@ func gateway(ctx context.Context, l *lab.Lab, n vnet.Network) error {
 		return nil
 	}
 	return l.AddStation(ctx, s)
+}
+
+// Programs builds virt-vnet and virt-vnet-hook into the directory dir, as make
+// build does. The working directory must be inside the module.
+func Programs(ctx context.Context, dir string) error {
+	for program, cgo := range map[string]string{"virt-vnet": "1", "virt-vnet-hook": "0"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen",
+			"-o", filepath.Join(dir, program), "github.com/virt-vnet/virt-vnet/cmd/"+program)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w: %s", program, err, out)
+		}
+	}
+	return nil
 }
 
 // Guests returns the guests of the topology for the lab to boot.
