@@ -5,6 +5,7 @@ package verify
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -59,6 +60,46 @@ func joinGuests(nics []*nic) {
 			n.problem.Subject = n.guestSubject()
 		}
 	}
+}
+
+// manyAlike is how many guests of a segment must fail, every one and all alike,
+// for that to be about the segment.
+const manyAlike = 5
+
+// shownAlike is of how many of them the evidence is kept.
+const shownAlike = 3
+
+// unite makes the problems of a segment's guests one, when all of them fail
+// alike to answer: it is not likely that each has a fault of its own.
+func (s *segment) unite() {
+	if len(s.nics) < manyAlike {
+		return
+	}
+	first := s.nics[0].problem
+	for _, n := range s.nics {
+		p := n.problem
+		if p == nil || !p.unanswered() || p.Code != first.Code || p.Network != first.Network {
+			return
+		}
+	}
+	subject := "network " + first.Network
+	got := fmt.Sprintf("the same of all %d guests in %s: %s", len(s.nics), s, first.Got)
+	want, fix := "answers from guests of network "+first.Network, first.Fix
+	for i, n := range s.nics {
+		p := n.problem
+		p.Subject, p.Want, p.Got, p.Fix = subject, want, got, fix
+		if i >= shownAlike {
+			p.Evidence = nil
+		}
+	}
+}
+
+// unanswered reports whether the problem is that a guest does not answer, and
+// that no more is known.
+func (p *Problem) unanswered() bool {
+	return slices.Contains([]string{
+		CodeMACNotLearned, CodeNoAddress, CodeNoDHCPOffer, CodeGuestSilent, CodeNoARP, CodeNoND, CodeICMPFiltered,
+	}, p.Code)
 }
 
 // cause names a problem in one line, for what follows from it.

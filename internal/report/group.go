@@ -25,6 +25,7 @@ type group []problem
 func groups(r Result, problems []verify.Problem) []group {
 	type key struct {
 		code, network, want, got string
+		shared                   string
 		state                    history.State
 		waived                   verify.Waived
 	}
@@ -32,6 +33,9 @@ func groups(r Result, problems []verify.Problem) []group {
 	var list []group
 	for _, p := range problems {
 		k := key{code: p.Code, network: p.Network, want: p.Want, got: p.Got}
+		if len(p.Affects) > 1 {
+			k.shared = p.Subject // is one cause already
+		}
 		change := r.change(p)
 		if change != nil {
 			k.state = change.State

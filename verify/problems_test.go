@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package verify
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestUnite checks when guests that fail alike are one finding.
+func TestUnite(t *testing.T) {
+	members := func(number int, spoil func(i int, n *nic)) []*nic {
+		s := &segment{segmentKey: segmentKey{sw: "ovs0", vlan: 20}, prober: healthy().segment.prober}
+		for i := range number {
+			n := healthy()
+			n.guest.Name, n.Want.Device, n.selected, n.segment = fmt.Sprintf("web%d", i), fmt.Sprintf("vnet%d", i), true, s
+			n.fdb.before[0].Device = n.Want.Device
+			spoil(i, n)
+			n.climb(allSteps())
+			s.nics = append(s.nics, n)
+		}
+		return s.nics
+	}
+	silence := func(_ int, n *nic) { n.probe.target.arp = false }
+	for _, test := range []struct {
+		name     string
+		nics     []*nic
+		problems int
+		affects  int
+		subject  string
+	}{
+		{"all of many", members(manyAlike, silence), 1, manyAlike, "network red"},
+		{"all of few", members(manyAlike-1, silence), manyAlike - 1, 1, "guest web0, NIC vnet0"},
+		{"all but one", members(manyAlike+1, func(i int, n *nic) {
+			if i > 0 {
+				silence(i, n)
+			}
+		}), manyAlike, 1, "guest web1, NIC vnet1"},
+		{"not alike", members(manyAlike, func(i int, n *nic) {
+			if silence(i, n); i == 0 {
+				silent(n)
+			}
+		}), manyAlike, 1, "guest web0, NIC vnet0"},
+		{"a fault of each", members(manyAlike, func(_ int, n *nic) { n.link.up = false }), manyAlike, 1, "guest web0, NIC vnet0"},
+		{"an uplink of all", members(manyAlike, func(_ int, n *nic) { n.sw.UplinkPort = &UplinkPort{} }), 1, manyAlike, "uplink eth0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := &run{nics: test.nics, segments: []*segment{test.nics[0].segment}}
+			report := r.report()
+			if len(report.Problems) != test.problems {
+				t.Fatalf("%d problems, want %d:\n%s", len(report.Problems), test.problems, brief(report))
+			}
+			first := report.Problems[0]
+			if len(first.Affects) != test.affects || first.Subject != test.subject {
+				t.Errorf("%s affects %d, want %s and %d", first.Subject, len(first.Affects), test.subject, test.affects)
+			}
+			if test.subject == "network red" && (!strings.Contains(first.Got, "all 5 guests in VLAN 20 of ovs0") || len(first.Evidence) > shownAlike) {
+				t.Errorf("got %q, evidence %q", first.Got, first.Evidence)
+			}
+		})
+	}
+}
