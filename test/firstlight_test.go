@@ -121,15 +121,18 @@ func twoFaults(t *testing.T, h *host) {
 		t.Errorf("repair says %q", out)
 	}
 	h.virsh("domif-setlink", "db1", link, "up")
-	verdict(t, h, 0)
 	// Libvirt takes a port off its bridge and puts it back when a link is set,
 	// which loses the flags of the port.
+	if got := codes(verdict(t, h, 4)); !slices.Equal(got, []string{"WRONG_SETTINGS db1 (lan)"}) {
+		t.Errorf("without its BPDU guard: problems %v", got)
+	}
 	if out := h.must(0, "repair", "db1"); !strings.Contains(out, "bpdu guard: off -> on") {
 		t.Errorf("repair says %q", out)
 	}
 	if out := h.must(0, "repair"); !strings.Contains(out, "nothing to repair") {
 		t.Errorf("the second repair says %q", out)
 	}
+	verdict(t, h, 0)
 }
 
 // portOffBridge takes taps off both kinds of switch, and has a port of somebody
@@ -189,6 +192,9 @@ func stoppedGuest(t *testing.T, h *host) {
 func ovsdbGone(t *testing.T, h *host) {
 	if err := h.OVSDB().Kill(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if got := codes(verdict(t, h, 4)); !slices.Contains(got, "SWITCH_DOWN db1 (blue)") {
+		t.Errorf("problems %v", got)
 	}
 	_, err := h.Virsh(t.Context(), "start", "web2")
 	if err == nil {
