@@ -76,13 +76,23 @@ func (r *run) tracing(ctx context.Context, nics []*nic, f func(context.Context) 
 		name := n.Want.Device
 		n.untaken = after[name].dropped - min(before[name].dropped, after[name].dropped)
 		for _, d := range drops {
-			if d.In == n.link.index || d.Target == n.Want.MAC {
+			if d.In == n.link.index || d.Target == n.Want.MAC || d.counted() {
 				n.drops = append(n.drops, d)
 			}
 		}
 	}
 	return nil
 }
+
+// counted reports whether the rule is one that only counts and may have dropped
+// our frames: as many as one target is sent in a window at least, with
+// br_netfilter on.
+func (d Drop) counted() bool {
+	return d.Source.IsZero() && d.By == DropByHost && d.Frames >= asks && readSysctl(netfilterSysctl) == "1"
+}
+
+// netfilterSysctl is the switch of br_netfilter for IPv4.
+const netfilterSysctl = "net.bridge.bridge-nf-call-iptables"
 
 // dropped are the rules that keep the vantage and the NIC apart: they dropped
 // what the vantage sent to the guest, or what the guest sent there. A guard that
@@ -96,7 +106,7 @@ func (n *nic) dropped(ip bool) []Drop {
 	for _, d := range n.drops {
 		asked := d.Source == vantage && d.Target == n.Want.MAC
 		answered := d.In == n.link.index && (d.Target == vantage || d.By == DropByGuard)
-		if d.IP == ip && (asked || answered) {
+		if d.IP == ip && (asked || answered || d.counted()) {
 			list = append(list, d)
 		}
 	}
@@ -127,7 +137,7 @@ func (p *pair) blameRule(problem *Problem) {
 	for _, d := range slices.Concat(p.from.drops, p.to.drops) {
 		there := d.Source == p.from.Want.MAC && d.Target == p.to.Want.MAC
 		back := d.Source == p.to.Want.MAC && d.Target == p.from.Want.MAC
-		if (there || back) && d.IP == p.arp {
+		if (there || back || d.counted()) && d.IP == p.arp {
 			drops = append(drops, d)
 		}
 	}
@@ -150,11 +160,10 @@ func blame(drops []Drop) finding {
 	case DropByGuard:
 		f = finding{code: CodeGuardDrops, got: "its guard drops what it sends" + senders(drops), fix: first.Fix}
 	case DropByHost:
-		sysctl := "net.bridge.bridge-nf-call-iptables"
 		f = finding{
 			code: CodeBridgeNetfilter, subject: "br_netfilter",
-			got: "the host's firewall drops bridged IP", fix: "sysctl -w " + sysctl + "=0",
-			evidence: []string{"ARP passes and IP does not", sysctl + " = " + readSysctl(sysctl)},
+			got: "the host's firewall drops bridged IP", fix: "sysctl -w " + netfilterSysctl + "=0",
+			evidence: []string{"ARP passes and IP does not", netfilterSysctl + " = " + readSysctl(netfilterSysctl)},
 		}
 	case DropByBridge:
 		f = finding{code: CodeFiltered, subject: first.Place, got: "dropped by a rule of the host: " + rule(first.Rule), fix: first.Fix}

@@ -67,6 +67,12 @@ func TestRunDrops(t *testing.T) {
 			problem: "BRIDGE_NETFILTER br_netfilter", text: "table ip filter, chain FORWARD, policy", affects: all,
 		},
 		{
+			name: "host's firewall, in legacy iptables", rules: "",
+			before:  func() { netfilter("1"); s.run("iptables-legacy", "-P", "FORWARD", "DROP") },
+			after:   func() { netfilter("0"); s.run("iptables-legacy", "-P", "FORWARD", "ACCEPT") },
+			problem: "BRIDGE_NETFILTER br_netfilter", text: "iptables-legacy, chain FORWARD: policy DROP", affects: all,
+		},
+		{
 			name: "guard", rules: "",
 			before: func() {
 				s.guard("to-pc1", vnet.Port{

@@ -177,7 +177,8 @@ type Switches interface {
 // with the same ends.
 type Drop struct {
 	// Source and Target are the frames' MAC addresses, In the index of the port
-	// that they came in by, Sender the IP address they say they are from.
+	// that they came in by, Sender the IP address they say they are from. All
+	// are zero of a rule that only counts.
 	Source, Target vnet.MAC
 	In             int
 	Sender         netip.Addr

@@ -375,8 +375,8 @@ func (s *site) CloseVantage(ctx context.Context, sw, device string) error {
 }
 
 // WatchDrops implements [Switches].
-func (s *site) WatchDrops(_ context.Context, ports []int, macs []vnet.MAC) (func(context.Context) ([]Drop, error), error) {
-	trace, err := firewall.Start(ports, macs)
+func (s *site) WatchDrops(ctx context.Context, ports []int, macs []vnet.MAC) (func(context.Context) ([]Drop, error), error) {
+	trace, err := firewall.Start(ctx, ports, macs)
 	if err != nil {
 		return nil, err
 	}

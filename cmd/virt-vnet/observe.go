@@ -125,9 +125,9 @@ func (open openSwitch) compare(port *verify.Port, want hooks.Want, device string
 
 // WatchDrops implements [verify.Switches].
 func (col *collection) WatchDrops(
-	_ context.Context, ports []int, macs []vnet.MAC,
+	ctx context.Context, ports []int, macs []vnet.MAC,
 ) (stop func(context.Context) ([]verify.Drop, error), err error) {
-	trace, err := firewall.Start(ports, macs)
+	trace, err := firewall.Start(ctx, ports, macs)
 	if err != nil {
 		return nil, err
 	}

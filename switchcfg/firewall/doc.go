@@ -8,8 +8,10 @@
 // come into any bridge, and the kernel then names every rule that decides about
 // one of them, also rules that count nothing, those of iptables-nft and
 // ebtables-nft, and those of the host's IP firewall when br_netfilter hands
-// bridged frames to it. The table is there only while a [Trace] runs.
+// bridged frames to it. The table is there only while a [Trace] runs. The kernel
+// does not trace the rules of legacy iptables in this way: of those the counters
+// are compared.
 //
-// Out of scope: the rules of legacy iptables and ebtables, which the kernel does
-// not trace in this way, tc(8) filters, and flows of Open vSwitch.
+// Out of scope: the rules of legacy ebtables, tc(8) filters, and flows of Open
+// vSwitch.
 package firewall

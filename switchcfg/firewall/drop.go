@@ -21,10 +21,15 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
+// FamilyLegacy is the Family of a rule of legacy iptables, of which only the
+// counter is known.
+const FamilyLegacy = "iptables-legacy"
+
 // Drop is a rule, or the policy of a chain, that has dropped frames.
 type Drop struct {
 	// Source and Target are those of the frames, In the index of the port that
-	// they came in by, and EtherType what they carry (ETH_P_*).
+	// they came in by, and EtherType what they carry (ETH_P_*). The MAC
+	// addresses are zero when it is not known whose frames they were.
 	Source, Target vnet.MAC
 	In             int
 	EtherType      uint16
@@ -43,7 +48,10 @@ type Drop struct {
 
 // Place returns "table bridge filter, chain forward, rule 7".
 func (d Drop) Place() string {
-	if d.Handle == 0 {
+	switch {
+	case d.Family == FamilyLegacy:
+		return fmt.Sprintf("%s, chain %s", d.Family, d.Chain)
+	case d.Handle == 0:
 		return d.place() + ", policy"
 	}
 	return fmt.Sprintf("%s, rule %d", d.place(), d.Handle)
@@ -60,12 +68,17 @@ func (d Drop) IsGuard() bool { return d.Family == "bridge" && d.Table == "virt_v
 
 // IsHost reports whether the rule is of the host's IP firewall, which bridged
 // frames come to by br_netfilter only.
-func (d Drop) IsHost() bool { return slices.Contains([]string{"ip", "ip6", "inet"}, d.Family) }
+func (d Drop) IsHost() bool {
+	return slices.Contains([]string{"ip", "ip6", "inet", FamilyLegacy}, d.Family)
+}
 
 // Fix is a command that takes the rule away, or shows the chain whose policy it
 // is.
 func (d Drop) Fix() string {
-	if d.Handle == 0 {
+	switch {
+	case d.Family == FamilyLegacy:
+		return "iptables-legacy --verbose --list " + d.Chain
+	case d.Handle == 0:
 		return fmt.Sprintf("nft --handle list chain %s %s %s   # it drops what no rule accepts", d.Family, d.Table, d.Chain)
 	}
 	return fmt.Sprintf("nft delete rule %s %s %s handle %d", d.Family, d.Table, d.Chain, d.Handle)

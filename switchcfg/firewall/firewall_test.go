@@ -86,7 +86,7 @@ func TestTrace(t *testing.T) {
 			setNetfilter(t, test.netfilter)
 			nft(t, "flush ruleset\n"+test.rules)
 			_, _ = a.Run(t.Context(), "ip", "neigh", "flush", "all")
-			trace, err := firewall.Start([]int{toA.Index}, []vnet.MAC{vnet.MAC(a.MAC)})
+			trace, err := firewall.Start(t.Context(), []int{toA.Index}, []vnet.MAC{vnet.MAC(a.MAC)})
 			if err != nil {
 				t.Fatal(err)
 			}

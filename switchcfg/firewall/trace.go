@@ -40,14 +40,19 @@ type Trace struct {
 	group *netlink.Conn
 	drops collector
 	done  chan error
+	// legacy is what legacy iptables had counted at the start.
+	legacy counters
 }
 
 // Start begins to trace ARP and ICMP frames that come into a bridge of this
 // network namespace by one of the ports, given by interface index, or are for
 // one of the MAC addresses. It needs CAP_NET_ADMIN.
-func Start(ports []int, macs []vnet.MAC) (*Trace, error) {
-	t := &Trace{drops: collector{frames: map[uint32]frame{}, found: map[Drop]int{}}, done: make(chan error, 1)}
-	var err error
+func Start(ctx context.Context, ports []int, macs []vnet.MAC) (*Trace, error) {
+	before, err := legacy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trace{drops: collector{frames: map[uint32]frame{}, found: map[Drop]int{}}, done: make(chan error, 1), legacy: before}
 	if t.rules, err = nftables.New(); err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -66,7 +71,8 @@ func Start(ports []int, macs []vnet.MAC) (*Trace, error) {
 }
 
 // Stop ends the trace and returns what was dropped meanwhile, each rule once for
-// the frames that have the same ends.
+// the frames that have the same ends. Of legacy iptables, which cannot be traced,
+// it returns every rule whose counter moved.
 func (t *Trace) Stop(ctx context.Context) ([]Drop, error) {
 	t.rules.DelTable(table())
 	err := t.rules.Flush()
@@ -76,7 +82,8 @@ func (t *Trace) Stop(ctx context.Context) ([]Drop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trace frames: %w", err)
 	}
-	return t.drops.list(ctx), nil
+	after, err := legacy(ctx)
+	return append(t.drops.list(ctx), after.since(t.legacy)...), err
 }
 
 func table() *nftables.Table {
