@@ -28,13 +28,18 @@ func (r *run) silent() []*nic {
 	return list
 }
 
-// unheard are the NICs of pairs of which something should have arrived and did
-// not.
+// unheard are the NICs at which something should have arrived, from others or
+// their gateway, and did not, and those that it should have come from.
 func (m *matrix) unheard() []*nic {
 	var list []*nic
 	for _, p := range m.pairs {
 		if p.expect == ExpectReach && m.reachable(p) && !p.done() {
 			list = append(list, p.from, p.to)
+		}
+	}
+	for _, n := range m.nics {
+		if n.gateway.asGuest && !n.gateway.heard {
+			list = append(list, n)
 		}
 	}
 	return list
@@ -116,7 +121,25 @@ func (n *nic) dropped(ip bool) []Drop {
 // blameRule makes the finding that a guest stays silent one about the rules that
 // drop its frames, if there are any.
 func (n *nic) blameRule(f finding, ip bool) finding {
-	drops := n.dropped(ip)
+	return n.blame(f, n.dropped(ip))
+}
+
+// blameGateway makes the finding that the gateway does not answer the guest one
+// about the rules that drop the question or the answer, if there are any.
+func (n *nic) blameGateway(f finding) finding {
+	var list []Drop
+	for _, d := range n.drops {
+		asked := d.In == n.link.index && d.Source == n.Want.MAC && d.Sender == n.address.Addr
+		answered := d.Target == n.Want.MAC && d.Sender == n.network.Gateway
+		if !d.IP && (asked || answered) {
+			list = append(list, d)
+		}
+	}
+	return n.blame(f, list)
+}
+
+// blame makes the finding one about the rules, if there are any.
+func (n *nic) blame(f finding, drops []Drop) finding {
 	if len(drops) == 0 {
 		return f
 	}

@@ -24,6 +24,10 @@ func TestRunDrops(t *testing.T) {
 	lab.Need(t, lab.OVS)
 	s := newSite(t)
 	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.must(s.lab.AddStation(t.Context(), &lab.Station{
+		Name: "rt", Bridge: br0, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.40.1/24")},
+	}))
+	s.net("lan").Gateway = netip.MustParseAddr("10.0.40.1")
 	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
 	s.tapGuest("pc2", "lan", "10.0.40.12/24")
 	s.tapGuest("pc3", "lan", "10.0.40.13/24")
@@ -60,6 +64,10 @@ func TestRunDrops(t *testing.T) {
 		{
 			name: "between two", rules: bridgeChain("forward", fmt.Sprintf("ether saddr %s ether daddr %s drop", pc1, pc2)),
 			problem: "FILTERED table bridge f, chain c, rule 2", text: "pc1 (lan) -> pc2 (lan)", affects: []string{"pc1", "pc2"},
+		},
+		{
+			name: "gateway to one", rules: bridgeChain("forward", "iifname to-rt oifname tap-pc2 drop"),
+			problem: "FILTERED table bridge f, chain c, rule 2", text: "iifname", affects: []string{"pc2"},
 		},
 		{
 			name: "host's firewall", rules: "table ip filter {\n chain FORWARD {\n type filter hook forward priority 0\n policy drop\n }\n}",

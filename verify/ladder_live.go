@@ -285,7 +285,7 @@ func (n *nic) judgeGateway() finding {
 	case g.asGuest && g.heard:
 		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).with(n.gatewayICMP()...)
 	case g.asGuest && g.answered:
-		return n.unreachable(false, fmt.Sprintf("it answers %s in %s, but not the guest on %s", n.probe.vantage, n.segment, n.Want.Device))
+		return n.blameGateway(n.unreachable(false, fmt.Sprintf("it answers %s in %s, but not the guest on %s", n.probe.vantage, n.segment, n.Want.Device)))
 	case g.asked && g.answered:
 		return pass(fmt.Sprintf("%s answered %s, in the guest's VLAN; it was not asked as the guest", gw, n.segment.device)).
 			with(n.gatewayICMP()...)

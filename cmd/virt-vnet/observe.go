@@ -18,8 +18,8 @@ import (
 )
 
 // inspectLimit bounds how long a switch may take to say how it is doing: one
-// that hangs is down.
-const inspectLimit = 5 * time.Second
+// that hangs is down. On a busy host it may take a while.
+const inspectLimit = 10 * time.Second
 
 // observe opens a switch and takes one look at it.
 func observe(ctx context.Context, sw vnet.Switch) openSwitch {

@@ -45,6 +45,15 @@ func TestInspect(t *testing.T) {
 	if got, want := found.Forwarding[a.Device], (switchcfg.Forwarding{State: switchcfg.StateForwarding}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	if canFilter(t) {
+		ip(t, "link", "set", "br0", "type", "bridge", "vlan_filtering", "1")
+		bridge(t, "vlan", "add", "dev", a.Device, "vid", "20")
+		want := vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 20, Last: 20}}, Native: 1}
+		if got := inspect(t, uplink).Uplink.VLAN; got == nil || !got.Equal(want) {
+			t.Errorf("the uplink is %v, want %v", got, want)
+		}
+		ip(t, "link", "set", "br0", "type", "bridge", "vlan_filtering", "0")
+	}
 	const delay = 2 * time.Second // the shortest of IEEE 802.1D
 	ip(t, "link", "set", "br0", "type", "bridge", "stp_state", "1", "forward_delay", "200")
 	ip(t, "link", "set", a.Device, "nomaster")
