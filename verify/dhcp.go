@@ -51,6 +51,13 @@ type dhcpSeen struct {
 	until time.Time
 }
 
+// dhcpPort is a NIC while its DHCP is watched: what is seen becomes the NIC's
+// when the run has stopped looking at that.
+type dhcpPort struct {
+	nic  *nic
+	seen *dhcpSeen
+}
+
 // dhcpProbe is our own question in a segment.
 type dhcpProbe struct {
 	asked int
@@ -86,11 +93,11 @@ func dhcpFilter() []unix.SockFilter {
 // lookAtDHCP watches the DHCP of guests that have no address while f runs, and
 // then asks for an offer itself, where that is wanted.
 func (r *run) lookAtDHCP(ctx context.Context, f func(context.Context) error) error {
-	byDevice := map[int]*nic{}
+	byDevice := map[int]*dhcpPort{}
 	bySegment := map[int]*segment{}
 	for _, n := range r.nics {
 		if n.addressless() {
-			byDevice[n.link.index] = n
+			byDevice[n.link.index] = &dhcpPort{nic: n, seen: &dhcpSeen{}}
 			bySegment[n.segment.prober.device] = n.segment
 		}
 	}
@@ -118,11 +125,14 @@ func (r *run) lookAtDHCP(ctx context.Context, f func(context.Context) error) err
 	if errors.Is(broken, context.Canceled) {
 		broken = nil
 	}
+	for _, port := range byDevice {
+		port.nic.dhcp = port.seen
+	}
 	if err = errors.Join(err, broken); err == nil && r.opts.DHCP {
 		err = r.discoverAll(ctx, bySegment, func(until time.Time) error { return watch.receive(ctx, until, take) })
 	}
-	for _, n := range byDevice {
-		n.dhcp.until = time.Now()
+	for _, port := range byDevice {
+		port.seen.until = time.Now()
 	}
 	return errors.Join(err, watch.close())
 }
@@ -152,7 +162,7 @@ func (r *run) discoverAll(ctx context.Context, segments map[int]*segment, read f
 
 func waitsForDHCP(segments map[int]*segment) bool {
 	for _, s := range segments {
-		open := func(n *nic) bool { return n.dhcp.asked > 0 && !n.dhcp.again && !n.dhcp.taken }
+		open := func(n *nic) bool { return n.seenDHCP().undecided() }
 		if s.dhcp.offer == "" || slices.ContainsFunc(s.nics, open) {
 			return true
 		}
@@ -239,15 +249,16 @@ func decodeDHCP(b []byte) (m *dhcpv4.DHCPv4, sum string, ok bool) {
 	return m, sum, true
 }
 
-// takeDHCP notes a message at the port of n, or at the vantage of s.
-func takeDHCP(f seen, n *nic, s *segment) {
+// takeDHCP notes a message at a port, or at the vantage of s.
+func takeDHCP(f seen, port *dhcpPort, s *segment) {
 	m, sum, ok := decodeDHCP(f.raw)
 	switch {
 	case !ok:
-	case n != nil && bytes.Equal(m.ClientHWAddr, n.Want.MAC[:]):
-		n.dhcp.take(m.MessageType(), n.link.toGuest(f), f.at)
-		if n.link.toGuest(f) && m.MessageType() == dhcpv4.MessageTypeOffer {
-			n.dhcp.offer, n.dhcp.sum = offerText(m), sum
+	case port != nil && bytes.Equal(m.ClientHWAddr, port.nic.Want.MAC[:]):
+		toGuest := port.nic.link.toGuest(f)
+		port.seen.take(m.MessageType(), toGuest, f.at)
+		if toGuest && m.MessageType() == dhcpv4.MessageTypeOffer {
+			port.seen.offer, port.seen.sum = offerText(m), sum
 		}
 	case s != nil && !f.outgoing && s.dhcp.asked > 0 && m.TransactionID == s.dhcp.id && m.MessageType() == dhcpv4.MessageTypeOffer:
 		s.dhcp.offer = offerText(m)
@@ -278,9 +289,20 @@ func offerText(m *dhcpv4.DHCPv4) string {
 	return fmt.Sprintf("%s by %s", m.YourIPAddr, server)
 }
 
+// undecided reports whether the guest asked and may yet take what it is offered.
+func (d dhcpSeen) undecided() bool { return d.asked > 0 && !d.again && !d.taken }
+
+// seenDHCP is what was seen of the NIC's DHCP, as far as we looked.
+func (n *nic) seenDHCP() dhcpSeen {
+	if n.dhcp == nil {
+		return dhcpSeen{}
+	}
+	return *n.dhcp
+}
+
 // judgeDHCP says why a guest without an address has none, as far as DHCP goes.
 func (n *nic) judgeDHCP() (finding, bool) {
-	d := n.dhcp
+	d := n.seenDHCP()
 	var own dhcpProbe
 	if n.segment != nil {
 		own = n.segment.dhcp
@@ -324,7 +346,7 @@ func (n *nic) notTaken() finding {
 		evidence: n.dhcpEvidence(),
 		fix:      "virsh console " + quoted(n.guest.Name) + "   # does a firewall drop UDP to port 68?",
 	}
-	if n.dhcp.sum != "" {
+	if n.seenDHCP().sum != "" {
 		f.fix = "ethtool -K DEVICE tx off   # DEVICE: the DHCP server's"
 	}
 	return f
@@ -332,7 +354,7 @@ func (n *nic) notTaken() finding {
 
 // dhcpEvidence is what was seen of DHCP at the NIC's port.
 func (n *nic) dhcpEvidence() []string {
-	d := n.dhcp
+	d := n.seenDHCP()
 	var lines []string
 	if a := n.selfAssigned(); a.IsValid() {
 		lines = append(lines, fmt.Sprintf("%s gave itself %s (RFC 3927)", n.guest.Name, a))

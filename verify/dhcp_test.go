@@ -185,7 +185,7 @@ func TestDHCPPatience(t *testing.T) {
 		"we get an offer alone": {seen: dhcpSeen{asked: 2, firstAsk: now.Add(-time.Minute), until: now}, own: dhcpProbe{asked: 1, offer: "x"}, code: CodeNoDHCPOffer},
 	} {
 		n := healthy()
-		n.dhcp, n.segment.dhcp = test.seen, test.own
+		n.dhcp, n.segment.dhcp = &test.seen, test.own
 		f, ok := n.judgeDHCP()
 		if f.code != test.code || ok != (test.code != "") {
 			t.Errorf("%s: %q, want %q", name, f.code, test.code)

@@ -52,8 +52,8 @@ type nic struct {
 	// rivals use its address, and conflict is the finding about them, if any.
 	rivals   []*rival
 	conflict *finding
-	// dhcp is what was seen of it, where the guest has no address.
-	dhcp dhcpSeen
+	// dhcp is what was seen of it, where the guest has no address, or nil.
+	dhcp *dhcpSeen
 	// length is about frames of full length, and latency what was measured.
 	length  lengthProbe
 	latency *Latency
