@@ -363,12 +363,16 @@ func (r *run) block(t *talk) *outcome {
 		return &outcome{status: StatusInconclusive, reason: "no address of " + t.to.guest.Name + " is known"}
 	case !t.source.IsValid():
 		return &outcome{status: StatusInconclusive, reason: fmt.Sprintf("no address of %s is known to speak to %s from", t.from.guest.Name, t.addr)}
-	case r.byDesign(t):
+	}
+	if o := t.blockedWay(); o != nil {
+		return o
+	}
+	if r.byDesign(t) {
 		o := t.failed(CodeMacvtapHost, "no way: a macvtap and its own host never reach each other")
 		o.fix = fmt.Sprintf("ip link add link %s name %.8s-host type macvlan mode bridge   # and give %s to that", t.from.lower, t.from.lower, t.addr)
 		return &o
 	}
-	return t.blockedWay()
+	return nil
 }
 
 // blockedWay is for talks that need a gateway which is not there.

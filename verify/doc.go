@@ -8,10 +8,13 @@
 // and the switches, and walks a ladder for every NIC: is the guest running, its
 // link up, its port on the right switch and VLAN, its MAC learned there, does
 // it answer ARP, neighbour discovery and ICMP, does its gateway, do frames of
-// full length pass. The first broken rung is the diagnosis; deeper rungs are not reached and count as no further failures.
+// full length pass. The first broken rung is the diagnosis; deeper rungs are not
+// reached and count as no further failures.
 // Then it lets guests speak to each other, without anything running in them,
 // and proves that networks which must be apart are: the frame was seen entering
-// the source's port, the target hears others, and nothing arrived there.
+// the source's port, the target hears others, and nothing arrived there. What the
+// spec expects besides is tried in the same way: ICMP echo, TCP and DNS with the
+// guest's own addresses.
 //
 // Probes are raw frames (packet(7)). They never go through the host's IP stack,
 // whose neighbour table is too small for many guests; they go to the MAC of the
@@ -29,6 +32,6 @@
 // forwarding databases.
 //
 // Out of scope: collecting the inventory (cmd/virt-vnet does), repairing,
-// history, what guests send into tagged VLANs, and the conversations of guests
-// with each other over IPv6.
+// history, what guests send into tagged VLANs, pairs of guests over IPv6 that no
+// expectation names, and TLS, HTTP and what else is above TCP.
 package verify

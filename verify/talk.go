@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gopacket/gopacket/layers"
@@ -403,7 +404,7 @@ func (c *conversation) token(t *talk, frame int) token {
 func (t *talk) queryID(kind dnsmessage.Type) uint16 { return uint16(t.seq) + uint16(kind) }
 
 func (t *talk) query(kind dnsmessage.Type) ([]byte, error) {
-	name, err := dnsmessage.NewName(t.name + ".")
+	name, err := dnsmessage.NewName(strings.TrimSuffix(t.name, ".") + ".")
 	if err != nil {
 		return nil, fmt.Errorf("DNS name %s: %w", t.name, err)
 	}

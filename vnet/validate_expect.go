@@ -78,6 +78,9 @@ func (o object) expectation(e Expectation) {
 	for _, d := range e.ends() {
 		o.party(d, e)
 	}
+	if e.DNS != "" && !isDNSName(e.DNS) {
+		o.value("dns", fmt.Sprintf("the name %q", e.DNS), "a DNS name, such as www.example.org")
+	}
 	if e.DNS != "" && e.Server.IsZero() {
 		o.hasGateway("dns", e, "server: the DNS server's address")
 	}
@@ -91,6 +94,18 @@ func (o object) expectation(e Expectation) {
 	case e.To.IsZero() && measured:
 		o.missing("to", "to: who is to answer that fast")
 	}
+}
+
+// isDNSName checks the lengths of RFC 1035 section 2.3.4, and that nothing is in
+// it that cannot be asked for.
+func isDNSName(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.ContainsAny(label, " \t\n/:") {
+			return false
+		}
+	}
+	return len(name) <= 253
 }
 
 func (o object) oneKind(e Expectation) {
