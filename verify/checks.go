@@ -350,27 +350,42 @@ func (r *run) block(t *talk) *outcome {
 			return &outcome{status: StatusSkip, reason: n.guest.Name + " is expected to be down"}
 		}
 	}
-	switch {
-	case t.kind != talkDeny && !t.from.sound():
-		return &outcome{status: StatusNotReached, cause: t.from.problem.cause()}
-	case t.kind != talkDeny && t.to != nil && !t.to.sound():
-		return &outcome{status: StatusNotReached, cause: t.to.problem.cause()}
-	case !t.from.speaks() && t.from.problem != nil:
-		return &outcome{status: StatusNotReached, cause: t.from.problem.cause()}
-	case !t.from.speaks():
-		return &outcome{status: StatusInconclusive, reason: "nothing is sent as a guest that never spoke: the switch would learn its MAC from us"}
-	case !t.addr.IsValid():
-		return &outcome{status: StatusInconclusive, reason: "no address of " + t.to.guest.Name + " is known"}
-	case !t.source.IsValid():
-		return &outcome{status: StatusInconclusive, reason: fmt.Sprintf("no address of %s is known to speak to %s from", t.from.guest.Name, t.addr)}
-	}
-	if o := t.blockedWay(); o != nil {
-		return o
+	for _, o := range []*outcome{t.blockedEnds(), t.blockedAddress(), t.blockedWay()} {
+		if o != nil {
+			return o
+		}
 	}
 	if r.byDesign(t) {
 		o := t.failed(CodeMacvtapHost, "no way: a macvtap and its own host never reach each other")
 		o.fix = fmt.Sprintf("ip link add link %s name %.8s-host type macvlan mode bridge   # and give %s to that", t.from.lower, t.from.lower, t.addr)
 		return &o
+	}
+	return nil
+}
+
+// blockedEnds is for guests that are broken already.
+func (t *talk) blockedEnds() *outcome {
+	broken := func(n *nic) *outcome { return &outcome{status: StatusNotReached, cause: n.problem.cause()} }
+	switch {
+	case t.kind != talkDeny && !t.from.sound():
+		return broken(t.from)
+	case t.kind != talkDeny && t.to != nil && !t.to.sound():
+		return broken(t.to)
+	case !t.from.speaks() && t.from.problem != nil:
+		return broken(t.from)
+	case !t.from.speaks():
+		return &outcome{status: StatusInconclusive, reason: "nothing is sent as a guest that never spoke: the switch would learn its MAC from us"}
+	}
+	return nil
+}
+
+// blockedAddress is for guests of which no address is known.
+func (t *talk) blockedAddress() *outcome {
+	switch {
+	case !t.addr.IsValid():
+		return &outcome{status: StatusInconclusive, reason: "no address of " + t.to.guest.Name + " is known"}
+	case !t.source.IsValid():
+		return &outcome{status: StatusInconclusive, reason: fmt.Sprintf("no address of %s is known to speak to %s from", t.from.guest.Name, t.addr)}
 	}
 	return nil
 }

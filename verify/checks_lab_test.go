@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -415,16 +416,11 @@ func TestRunHealthyExpectations(t *testing.T) {
 		"add rule inet f through iifname rt-blue oifname rt-red ct state new drop")
 	s.expects("network red reach network blue", "network red deny network lan", "network blue deny network red", "network red tcp db1:5432",
 		"web1 dns www.example.org db1", "web1 fast gateway <2s", "web2 sure gateway", "network lan reach network lan")
-	stop := make(chan struct{})
-	defer close(stop)
+	var over atomic.Bool
+	defer over.Store(true)
 	for range 2 * runtime.NumCPU() {
 		go func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !over.Load() {
 			}
 		}()
 	}
