@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -96,9 +97,13 @@ func open(ctx context.Context, t *testing.T, file string, l look) (context.Conte
 		t.Fatal(err)
 	}
 	scheme := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: l.scheme}}}
+	// A tab behind others gets no clicks.
+	focus := emulation.SetFocusEmulationEnabledParams{Enabled: true}
 	for _, prepare := range []func() error{
 		func() error { _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); return err },
 		func() error { _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, scheme); return err },
+		func() error { _, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, focus); return err },
+		func() error { _, err := chromedp.Call(ctx, page.BringToFront, cdp.Empty{}); return err },
 	} {
 		if err := prepare(); err != nil {
 			t.Fatal(err)
@@ -124,6 +129,18 @@ func eval[T any](ctx context.Context, t *testing.T, expression string) T {
 		t.Fatal(err)
 	}
 	return value
+}
+
+// poll returns the first value of an expression that is not the old one.
+func poll(ctx context.Context, t *testing.T, expression, old string) string {
+	t.Helper()
+	for range 100 {
+		if value := eval[string](ctx, t, expression); value != old {
+			return value
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return old
 }
 
 func writeSite(t *testing.T, r report.Result) string {
