@@ -43,8 +43,11 @@ type Options struct {
 	// Libvirt is the version of libvirt, which decides where its hooks are.
 	// Zero means 6.5 or newer.
 	Libvirt libvirtnet.Version
-	// Store is where the hook keeps its last runs.
+	// Store is where the hook keeps its last runs and finds its settings.
 	Store state.Store
+	// VerifyOnStart switches the check of guests after their start on or off.
+	// Nil leaves it as it is.
+	VerifyOnStart *bool
 	// Root is put before /proc and /run; tests use it.
 	Root string
 }
@@ -122,6 +125,11 @@ func Install(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	o.relabel(ctx)
+	if on := o.VerifyOnStart; on != nil {
+		if err := o.Store.PutHookSettings(state.HookSettings{VerifyOnStart: *on}); err != nil {
+			return r, err
+		}
+	}
 	for _, d := range before {
 		if !d.active {
 			r.Reload = appendDaemon(r.Reload, d.daemon)
@@ -237,7 +245,7 @@ func Uninstall(_ context.Context, o Options) (Report, error) {
 		}
 	}
 	// What is known of the daemons and the hook ends here.
-	return r, o.Store.RemoveRuns()
+	return r, errors.Join(o.Store.RemoveRuns(), o.Store.RemoveHookSettings())
 }
 
 func (o Options) removeInDir(driver string, r *Report) error {

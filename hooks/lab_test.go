@@ -14,7 +14,13 @@ import (
 // scratch is a directory for what is built once for all tests.
 var scratch string
 
-func TestMain(m *testing.M) { lab.Main(withScratch{m}) }
+func TestMain(m *testing.M) {
+	if spec, ok := os.LookupEnv(startEnv); ok {
+		startUnit(spec)
+		return
+	}
+	lab.Main(withScratch{m})
+}
 
 type withScratch struct{ *testing.M }
 

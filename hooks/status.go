@@ -21,6 +21,10 @@ import (
 // command line's contract.
 type Status struct {
 	Hooks []HookStatus `json:"hooks"`
+	// VerifyOnStart says that guests are checked after their start, by the unit
+	// of systemd at CheckUnit, which is empty when there is none.
+	VerifyOnStart bool   `json:"verifyOnStart"`
+	CheckUnit     string `json:"checkUnit,omitempty"`
 	// LastError is the last run that failed since the host booted, or nil.
 	LastError *state.Run `json:"lastError,omitempty"`
 }
@@ -56,7 +60,11 @@ func GetStatus(o Options) (Status, error) {
 		errs = append(errs, err)
 		status.Hooks = append(status.Hooks, hook)
 	}
-	var err error
+	settings, err := o.Store.HookSettings()
+	if !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	status.VerifyOnStart, status.CheckUnit = settings.VerifyOnStart, o.checkUnitPath()
 	status.LastError, err = lastRun(o.Store.LastError())
 	return status, errors.Join(append(errs, err)...)
 }

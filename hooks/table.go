@@ -84,7 +84,7 @@ func Operations() []Operation {
 		},
 		{
 			Driver: "qemu", Name: "started", OnFailure: Pass, parse: libvirtnet.ParseDomain,
-			Does: "note in the guest's record that it runs",
+			Does: "note in the guest's record that it runs; have systemd start its check, when that was switched on",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Started },
 		},
 		{

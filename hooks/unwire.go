@@ -172,11 +172,16 @@ func releasePlan(record state.Guest, have switchcfg.State) switchcfg.Plan {
 	return plan
 }
 
-// Started notes in the record of a wired guest that its CPUs run.
-func (w *Wirer) Started(ctx context.Context, dom libvirtnet.Domain) (err error) {
+// Started notes in the record of a wired guest that its CPUs run, and has the
+// guest checked if the user wants that.
+func (w *Wirer) Started(ctx context.Context, dom libvirtnet.Domain) error {
 	if _, err := w.Store.Guest(dom.UUID); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	return errors.Join(w.noteStart(ctx, dom), w.startCheck(ctx, dom.Name))
+}
+
+func (w *Wirer) noteStart(ctx context.Context, dom libvirtnet.Domain) (err error) {
 	unlock, err := w.Store.LockGuest(ctx, dom.UUID)
 	if err != nil {
 		return err

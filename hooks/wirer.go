@@ -26,6 +26,10 @@ type Wirer struct {
 	Store state.Store
 	// Open returns a driver for the switch, which the Wirer closes.
 	Open func(context.Context, vnet.Switch) (switchcfg.Driver, error)
+	// StartUnit starts an instance of a unit of systemd, as the function of that
+	// name does, for the check after a guest's start. Nil means that there is
+	// none.
+	StartUnit func(ctx context.Context, template, instance string) error
 	// Log gets a line for each guest that was wired or released. Nil discards
 	// it.
 	Log *slog.Logger

@@ -28,7 +28,7 @@ func run(ctx context.Context) int {
 	debug.SetGCPercent(-1)
 	log := slog.New(newSyslog("/dev/log"))
 	store := state.Store{StateDir: state.DefaultStateDir, RunDir: state.DefaultRunDir}
-	wirer := &hooks.Wirer{Store: store, Open: drivers.Open, Log: log, Now: now}
+	wirer := &hooks.Wirer{Store: store, Open: drivers.Open, StartUnit: hooks.StartUnit, Log: log, Now: now}
 	return hooks.Main(ctx, hooks.Env{
 		Args:   os.Args,
 		Stdin:  os.Stdin,

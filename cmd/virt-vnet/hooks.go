@@ -31,6 +31,7 @@ func hooksCommand(std stdio) *cli.Command {
 				Name: "install", Usage: "have libvirt run virt-vnet when guests start and stop",
 				Flags: []cli.Flag{
 					dir, binary, libvirtVersionFlag(),
+					&cli.BoolFlag{Name: "verify-on-start", Usage: "have systemd check each guest after its start; =false switches it off, without it all stays as it is"},
 					&cli.BoolFlag{Name: "reload", Usage: "reload the libvirt daemons that would not notice otherwise"},
 				},
 				Action: func(c *cli.Context) error { return installHooks(c, std) },
@@ -92,11 +93,20 @@ func installHooks(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("verify-on-start") {
+		on := c.Bool("verify-on-start")
+		o.VerifyOnStart = &on
+	}
 	report, err := hooks.Install(c.Context, o)
 	writeFiles(std, report)
 	if err != nil {
 		return err
 	}
+	status, err := hooks.GetStatus(o)
+	if err != nil {
+		return err
+	}
+	writeCheckStatus(std, status)
 	return reloadDaemons(c, std, o, report)
 }
 
@@ -156,10 +166,22 @@ func hooksStatus(c *cli.Context, std stdio) error {
 	for _, h := range status.Hooks {
 		writeHookStatus(std, h)
 	}
+	writeCheckStatus(std, status)
 	if run := status.LastError; run != nil {
 		fmt.Fprintf(std.out, "last error   %s: %s\n", runText(*run), run.Error)
 	}
 	return err
+}
+
+// writeCheckStatus says what checks guests after their start, if anything does.
+func writeCheckStatus(std stdio, status hooks.Status) {
+	switch {
+	case !status.VerifyOnStart:
+	case status.CheckUnit == "":
+		fmt.Fprintf(std.out, "check after each start: systemd has no %s yet: make install puts it in place\n", hooks.CheckUnit)
+	default:
+		fmt.Fprintf(std.out, "check after each start: %s; see its results with: journalctl -u 'virt-vnet-verify@*'\n", status.CheckUnit)
+	}
 }
 
 func writeHookStatus(std stdio, h hooks.HookStatus) {

@@ -27,7 +27,7 @@ type Options struct {
 // Lab is a running private host. Its methods are safe for concurrent use,
 // except Close.
 type Lab struct {
-	libvirtd, ovsdb, vswitchd *Daemon
+	libvirtd, ovsdb, vswitchd, systemd *Daemon
 
 	lock     *os.File
 	mu       sync.Mutex
@@ -54,7 +54,7 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{libvirtd: newLibvirtd(), ovsdb: newOVSDB(), vswitchd: newVswitchd(), lock: lock}
+	l := &Lab{libvirtd: newLibvirtd(), ovsdb: newOVSDB(), vswitchd: newVswitchd(), systemd: newSystemd(), lock: lock}
 	g, gctx := errgroup.WithContext(ctx)
 	if opts.Libvirt {
 		g.Go(func() error { return l.libvirtd.Start(gctx) })
@@ -101,7 +101,7 @@ func (l *Lab) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient(2*stopLimit))
 	defer cancel()
 	var errs []error
-	errs = append(errs, l.libvirtd.Stop(ctx), killLeft(), l.vswitchd.Stop(ctx), l.ovsdb.Stop(ctx))
+	errs = append(errs, l.systemd.Kill(ctx), l.libvirtd.Stop(ctx), killLeft(), l.vswitchd.Stop(ctx), l.ovsdb.Stop(ctx))
 	l.background.Wait()
 	for _, s := range l.stations {
 		errs = append(errs, s.close())
