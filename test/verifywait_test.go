@@ -6,18 +6,22 @@ package test
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/test/stage"
 	"github.com/virt-vnet/virt-vnet/verify"
 )
@@ -41,6 +45,7 @@ func TestVerifyWaits(t *testing.T) {
 		}
 	})
 	t.Run("libvirtd is gone", func(t *testing.T) { goneMidRun(t, h) })
+	t.Run("checked after the start", func(t *testing.T) { checkedAfterStart(t, h) })
 	t.Run("bundle", func(t *testing.T) { bundled(t, h) })
 }
 
@@ -112,6 +117,69 @@ func goneMidRun(t *testing.T, h *host) {
 	if err := h.Libvirtd().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// checkedAfterStart calls the hook as libvirt does when a guest's CPUs run. A real
+// systemd then runs the unit as it will be installed, but for the paths. It sees
+// processes of its own PID namespace only, so that the hook must run there.
+func checkedAfterStart(t *testing.T, h *host) {
+	h.must(0, "hooks", "install", "--verify-on-start")
+	started := func(beside ...string) {
+		t.Helper()
+		argv := append(beside, "/etc/libvirt/hooks/qemu.d/virt-vnet", "web1", "started", "begin", "-")
+		cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+		cmd.Stdin = strings.NewReader(h.virsh("dumpxml", "web1"))
+		cmd.Env = []string{}
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("the hook: %v, %q", err, out)
+		}
+	}
+	started()
+	if status := h.must(0, "hooks", "status"); !strings.Contains(status, "the guest is not checked: start virt-vnet-verify@web1.service: systemd does not run here") ||
+		!strings.Contains(status, "check after each start: systemd has no virt-vnet-verify@.service yet") {
+		t.Errorf("without systemd the status is\n%s", status)
+	}
+
+	if err := h.StartSystemd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const bin, out = "/run/virt-vnet-bin/", "/run/verify.out" // PrivateTmp hides the test's own directory
+	unit := readAll(t, "../cmd/virt-vnet/systemd/"+hooks.CheckUnit)
+	unit = strings.Replace(unit, "/usr/local/bin/", bin, 1) + "StandardOutput=truncate:" + out + "\nStandardError=truncate:" + out + "\n"
+	program, err := os.ReadFile(filepath.Join(h.bin, "virt-vnet"))
+	if err = errors.Join(err, os.MkdirAll(bin, 0o755), os.WriteFile(bin+"virt-vnet", program, 0o755),
+		os.WriteFile(filepath.Join(lab.UnitDir, hooks.CheckUnit), []byte(unit), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	systemctl := func(args ...string) string {
+		argv := h.BesideSystemd(append([]string{"systemctl"}, args...)...)
+		return tool(t, argv[0], argv[1:]...)
+	}
+	systemctl("daemon-reload")
+	show := func(property string) string {
+		return strings.TrimSpace(systemctl("show", "--property="+property, "--value", "virt-vnet-verify@web1.service"))
+	}
+	result := func() (result, status string) {
+		t.Helper()
+		const start = "ExecMainStartTimestampMonotonic"
+		before := show(start)
+		started(h.BesideSystemd()...)
+		for deadline := time.Now().Add(time.Minute); show(start) == before || show("ActiveState") == "activating"; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the unit does not end")
+			}
+		}
+		return show("Result"), show("ExecMainStatus")
+	}
+	if result, status := result(); result != "success" || status != "0" {
+		t.Errorf("a healthy guest: %s, exit code %s\n%s", result, status, readAll(t, out))
+	}
+	h.vsctl("set", "port", h.device("web1", "red"), "tag=99")
+	if result, status := result(); result != "exit-code" || status != "4" || !strings.Contains(readAll(t, out), "WRONG_VLAN") {
+		t.Errorf("a guest in the wrong VLAN: %s, exit code %s\n%s", result, status, readAll(t, out))
+	}
+	h.must(0, "repair")
+	h.must(0, "hooks", "install", "--verify-on-start=false")
 }
 
 // bundled packs a bundle while a guest is silent, with a secret wherever the
