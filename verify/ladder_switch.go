@@ -131,10 +131,11 @@ func (n *nic) judgeSettings() finding {
 	return f
 }
 
-// judgeMTU compares the port's MTU with the one that the guest counts on: the
-// spec's, else Ethernet's. What the switch itself has matters only where the
-// spec says how much it should be: a bridge passes what its ports can take, and
-// its own MTU, which follows the smallest of them, is for the host's frames.
+// judgeMTU compares the port's MTU with the spec's, else with that of the others
+// on the way: where all have less than Ethernet's, somebody has told the guests.
+// What the switch itself has matters only where the spec says how much it should
+// be: a bridge passes what its ports can take, and its own MTU, which follows
+// the smallest of them, is for the host's frames.
 func (n *nic) judgeMTU() finding {
 	want, have := n.Want.MTU, n.link.mtu
 	evidence := n.mtuEvidence()
@@ -150,15 +151,35 @@ func (n *nic) judgeMTU() finding {
 			f.fix = "virt-vnet repair " + quoted(n.guest.Name)
 		}
 		return f
-	case want == 0 && have < defaultMTU:
-		f.want = fmt.Sprintf("MTU %d, which guests have when nobody says otherwise", defaultMTU)
+	case want == 0 && have < defaultMTU && have < n.othersMTU():
+		f.want = fmt.Sprintf("MTU %d, as the others on the way have", n.othersMTU())
 		f.got = fmt.Sprintf("MTU %d", have)
-		f.fix = fmt.Sprintf("ip link set %s mtu %d", n.Want.Device, defaultMTU)
+		f.fix = fmt.Sprintf("ip link set %s mtu %d", n.Want.Device, n.othersMTU())
 		return f
 	case n.bridgeTooSmall(want):
 		return f.device("switch "+n.sw.Name, n.sw.Name, n.host[n.sw.Name].mtu, want)
 	}
 	return pass(evidence)
+}
+
+// othersMTU is what the others on the way can take of what guests send when
+// nobody tells them another MTU, or zero when there are none: the uplink, or
+// else the biggest of the other ports.
+func (n *nic) othersMTU() int {
+	way := n.lower
+	if !n.macvtap() && n.sw != nil {
+		way = n.sw.uplinkDevice()
+	}
+	if l, there := n.host[way]; there {
+		return min(l.mtu, defaultMTU)
+	}
+	most := 0
+	for name, l := range n.host {
+		if l.master != 0 && l.master == n.link.master && name != n.Want.Device {
+			most = max(most, l.mtu)
+		}
+	}
+	return min(most, defaultMTU)
 }
 
 // device makes the finding one about a device that many share.
@@ -291,7 +312,7 @@ func (n *nic) judgeUplinkVLAN(f finding) finding {
 			return f
 		}
 	}
-	want := cmp.Or(n.Want.MTU, defaultMTU)
+	want := cmp.Or(n.Want.MTU, min(n.link.mtu, defaultMTU))
 	if l, there := n.host[device]; there && l.mtu < want {
 		f.code, f.want, f.evidence = CodeMTUMismatch, fmt.Sprintf("MTU %d", want), []string{n.mtuEvidence()}
 		return f.device(f.subject, device, l.mtu, want)

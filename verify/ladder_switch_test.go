@@ -103,8 +103,18 @@ func TestLadderSwitchBroken(t *testing.T) {
 			RungMTU, CodeMTUMismatch, "guest web1, NIC vnet0", "MTU 1500", "ip link set vnet0 mtu 9000",
 		},
 		{
-			"tap smaller than guests think", onBridge, func(n *nic) { setLink(n, "vnet0", mtu(1400)) },
+			"tap smaller than the uplink", onBridge, func(n *nic) { setLink(n, "vnet0", mtu(1400)) },
 			RungMTU, CodeMTUMismatch, "guest web1, NIC vnet0", "MTU 1400", "ip link set vnet0 mtu 1500",
+		},
+		{
+			"tap smaller than its siblings", onBridge, func(n *nic) {
+				n.sw.Uplink, n.sw.UplinkPort = "", nil
+				setLink(n, "vnet0", mtu(1400))
+				n.host["vnet1"] = link{index: 8, master: 2, mtu: 1450}
+				delete(n.host, "eth0")
+				n.link.master = 2
+			},
+			RungMTU, CodeMTUMismatch, "guest web1, NIC vnet0", "MTU 1400", "ip link set vnet0 mtu 1450",
 		},
 		{
 			"bridge made smaller than all its ports", onBridge, func(n *nic) {
@@ -217,6 +227,20 @@ func TestLadderSwitchFine(t *testing.T) {
 				setLink(n, name, mtu(9000))
 			}
 		}, RungUplink, StatusPass},
+		{"less than Ethernet's everywhere, as in a cloud", onBridge, func(n *nic) {
+			for name := range n.host {
+				setLink(n, name, mtu(1460))
+			}
+		}, RungUplink, StatusPass},
+		{"macvtap on a device with less than Ethernet's", macvtapNIC, func(n *nic) {
+			n.link.mtu = 1460
+			setLink(n, "eth1", mtu(1460))
+		}, RungMTU, StatusPass},
+		{"the only port, with less than Ethernet's", onBridge, func(n *nic) {
+			n.sw.Uplink, n.sw.UplinkPort = "", nil
+			delete(n.host, "eth0")
+			setLink(n, "vnet0", mtu(1400))
+		}, RungMTU, StatusPass},
 		{"bridge that follows a port of another network", onBridge, func(n *nic) {
 			n.Want.MTU = 9000
 			setLink(n, "vnet0", mtu(9000))
