@@ -38,7 +38,7 @@ func main() {
 	case err != nil:
 	case inside:
 		err = show(ctx)
-	case code == 0:
+	case code == 0 && os.Getpid() != 1: // the lab's first process comes by here, too
 		err = sayPage(os.Stdout)
 	}
 	cancel()
