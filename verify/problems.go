@@ -51,7 +51,7 @@ func joinGuests(nics []*nic) {
 		}
 		first := own[0].problem
 		same := func(n *nic) bool {
-			return n.problem != nil && n.problem.Code == first.Code && n.problem.Got == first.Got && n.problem.Fix == first.Fix
+			return n.problem != nil && n.problem.Subject == n.subject() && n.problem.Code == first.Code && n.problem.Got == first.Got && n.problem.Fix == first.Fix
 		}
 		if slices.ContainsFunc(own, func(n *nic) bool { return !same(n) }) {
 			continue
@@ -78,7 +78,7 @@ func (s *segment) unite() {
 	first := s.nics[0].problem
 	for _, n := range s.nics {
 		p := n.problem
-		if p == nil || !p.unanswered() || p.Code != first.Code || p.Network != first.Network {
+		if p == nil || p.Waived != nil || !p.unanswered() || p.Code != first.Code || p.Network != first.Network {
 			return
 		}
 	}

@@ -219,14 +219,16 @@ func (r *run) report() Report {
 		Limits: sortedUnique(r.limits), Notes: r.notes(),
 	}
 	joinGuests(r.nics)
+	for _, n := range r.nics {
+		if n.problem != nil {
+			r.waive(n.problem)
+		}
+	}
 	for _, s := range r.segments {
 		s.unite()
 	}
 	var problems []*Problem
 	for _, n := range r.nics {
-		if n.problem != nil {
-			r.waive(n.problem)
-		}
 		if !n.selected {
 			continue
 		}

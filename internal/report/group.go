@@ -25,7 +25,7 @@ type group []problem
 func groups(r Result, problems []verify.Problem) []group {
 	type key struct {
 		code, network, want, got string
-		shared                   string
+		shared                   string // the cause that many have in common
 		state                    history.State
 		waived                   verify.Waived
 	}
@@ -34,7 +34,7 @@ func groups(r Result, problems []verify.Problem) []group {
 	for _, p := range problems {
 		k := key{code: p.Code, network: p.Network, want: p.Want, got: p.Got}
 		if len(p.Affects) > 1 {
-			k.shared = p.Subject // is one cause already
+			k.shared = p.Subject
 		}
 		change := r.change(p)
 		if change != nil {
