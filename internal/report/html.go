@@ -155,8 +155,8 @@ func explain(v verify.Verdict) string {
 }
 
 func (p *page) tiles() []pageTile {
-	nics := tallyStatus(p.Report.NICs, func(n verify.NICResult) verify.Status { return n.Status })
-	checks := tallyStatus(p.Report.Checks, func(c verify.CheckResult) verify.Status { return c.Status })
+	nics := tallyStatus(p.Report.NICs, func(n verify.NICResult) verify.Status { return counted(n.Status, n.Waived) })
+	checks := tallyStatus(p.Report.Checks, func(c verify.CheckResult) verify.Status { return counted(c.Status, c.Waived) })
 	findings := pageTile{Link: "findings", Number: fmt.Sprint(len(p.Findings) + p.MoreFindings), Label: "findings", Class: "pass"}
 	if len(p.Findings) > 0 {
 		findings.Class, findings.Detail = "fail", countChanges(p.Findings)
@@ -194,7 +194,7 @@ func tallyStatus[T any](list []T, status func(T) verify.Status) map[verify.Statu
 // badToGood is the order in which results are named and sorted.
 func badToGood() []verify.Status {
 	return []verify.Status{
-		verify.StatusLeak, verify.StatusFail, verify.StatusInconclusive,
+		verify.StatusLeak, verify.StatusFail, verify.StatusInconclusive, statusWaived,
 		verify.StatusNotReached, verify.StatusSkip, verify.StatusPass,
 	}
 }
@@ -232,6 +232,8 @@ func markOf[S ~string](s S) pageMark {
 		return pageMark{"leak", "!", "leak"}
 	case verify.StatusInconclusive:
 		return pageMark{"unsure", "?", "inconclusive"}
+	case statusWaived:
+		return pageMark{"skip", "~", "waived"}
 	case verify.StatusSkip:
 		return pageMark{"skip", "○", "nothing to check"}
 	case verify.StatusNotReached:

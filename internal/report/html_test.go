@@ -164,6 +164,8 @@ func TestHTMLBroken(t *testing.T) {
 		t.Errorf("%d findings are waived, want 1", waived)
 	}
 	d.has(t, "unsure", "nft list ruleset: operation not permitted", "address: no address is known", "lab7 (lan)")
+	d.has(t, "findings", "the waiver of LOSSY by kim has expired")
+	d.has(t, "nics", "✗ fail waived shop")
 	d.has(t, "checks", "web3 latency db1 < 1 ms", "2.9 ms", "site.yaml:44", "because of UPLINK_DOWN")
 	d.has(t, "trends", "this run: leak", "run 99, 2026-11-21 02:30 UTC: fail", "times the usual")
 	d.has(t, "ladder", "Is its link up", "WRONG_VLAN the port is a member of other VLANs")
