@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/golden"
+	"github.com/virt-vnet/virt-vnet/test/stage"
 )
 
 // TestExamples follows the README of every example on real guests: plan (as
@@ -42,7 +43,7 @@ func runExample(t *testing.T, dir string) {
 // takeBack undoes all that a user does with a spec, and looks for what is left.
 func takeBack(t *testing.T, h *host) {
 	t.Helper()
-	for _, g := range h.spec.Topology.Guests {
+	for _, g := range stage.Guests(h.spec.Topology) {
 		h.virsh("destroy", g.Name)
 	}
 	for _, n := range h.spec.Topology.Networks {

@@ -90,10 +90,14 @@ func Programs(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Guests returns the guests of the topology for the lab to boot.
+// Guests returns the guests of the topology for the lab to boot, without those
+// that are expected to be down.
 func Guests(t vnet.Topology) []*lab.Guest {
 	var guests []*lab.Guest
 	for _, g := range t.Guests {
+		if g.Down {
+			continue
+		}
 		guest := &lab.Guest{Name: g.Name}
 		for _, nic := range g.NICs {
 			n, _ := t.Network(nic.Network)
