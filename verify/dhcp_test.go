@@ -5,7 +5,6 @@ package verify
 
 import (
 	"context"
-	"net/netip"
 	"os/exec"
 	"strings"
 	"sync"
@@ -80,12 +79,10 @@ func TestRunDHCP(t *testing.T) {
 	lab.Need(t, lab.Libvirt) // dnsmasq comes with it
 	s.network("lan", br0, 0, "10.0.40.0/24")
 	s.network("red", ovs0, 20, "10.0.20.0/24")
-	s.tapGuest("pc1", "lan", "10.0.40.11/24")
-	s.tapGuest("pc2", "lan", "10.0.40.12/24")
+	s.tapGuest("pc1", "lan", "169.254.7.1/16")
+	s.tapGuest("pc2", "lan", "169.254.7.2/16")
 	s.tapGuest("web1", "red", "10.0.20.11/24")
 	for _, name := range []string{"pc1", "pc2"} {
-		s.fakes[name].addr = netip.MustParseAddr("169.254.7." + name[2:])
-		s.guest(name).NICs[0].Addresses = []Address{{s.fakes[name].addr, AddressAgent}}
 		s.must(s.fakes[name].hello())
 	}
 	ask := func(limit time.Duration) func(*Options) {
