@@ -436,6 +436,7 @@ func TestInjectedFramesCarryNoMark(t *testing.T) {
 	s.tapGuest("pc1", "lan", "10.0.40.11/24")
 	s.tapGuest("pc2", "lan", "10.0.40.12/24")
 	s.run("ebtables", "-A", "FORWARD", "--mark", "!", "0", "-j", "DROP")
+	defer s.run("ebtables", "-F", "FORWARD") // other tests have ports of these names
 	if report := s.verify(); report.Verdict() != VerdictPass {
 		t.Errorf("want a pass:\n%s", brief(report))
 	}
