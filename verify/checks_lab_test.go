@@ -259,7 +259,7 @@ func TestRunOneCause(t *testing.T) {
 		"add rule bridge f through iifname to-pc1 oifname to-pc2 drop")
 	s.expects("pc1 reach pc2", "pc1 tcp pc2:80")
 	report := s.verify()
-	s.wantChecks(report, "not-reached NOT_DELIVERED", "not-reached NOT_DELIVERED")
+	s.wantChecks(report, "not-reached FILTERED", "not-reached FILTERED")
 	s.run("nft", "flush ruleset")
 
 	s.run("ip", "address", "flush", "dev", "rt-red")

@@ -143,8 +143,11 @@ func (n *nic) atPort(p probe) []string {
 	return []string{delivered}
 }
 
-// mute reports whether frames arrived at the guest and none came from it.
-func (n *nic) mute(p probe) bool { return p.watched && p.delivered > 0 && n.sent.count == 0 }
+// mute reports whether frames arrived at the guest and none came from it, in
+// the whole run.
+func (n *nic) mute(p probe) bool {
+	return p.watched && p.delivered > 0 && n.sent.count == 0 && !n.probe.target.arp && !n.probe6.target.arp
+}
 
 // guestSilent is the finding about a mute guest that has spoken before.
 func (n *nic) guestSilent(p probe, evidence []string) finding {
