@@ -390,8 +390,12 @@ func (t *talk) blockedAddress() *outcome {
 	return nil
 }
 
-// blockedWay is for talks that need a gateway which is not there.
+// blockedWay is for talks that need a gateway which is not there, or that leave
+// the host where nothing does.
 func (t *talk) blockedWay() *outcome {
+	if t.to == nil && t.kind != talkDeny && t.from.cutOff() {
+		return &outcome{status: StatusNotReached, cause: t.from.problem.cause()}
+	}
 	dead := &outcome{status: StatusNotReached}
 	if t.from.broken() == RungGateway {
 		dead.cause = t.from.problem.cause()

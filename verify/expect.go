@@ -205,3 +205,8 @@ func bySoundness(nics []*nic) (good, bad []*nic) {
 func (n *nic) sound() bool {
 	return n.problem == nil || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway, RungPathMTU}, n.broken())
 }
+
+// cutOff reports whether nothing of the NIC leaves the host.
+func (n *nic) cutOff() bool {
+	return n.brokenAt(RungUplink) && n.problem.Code != CodeMTUMismatch
+}

@@ -198,7 +198,7 @@ func (n *nic) judgeARP() finding {
 	if other, ok := n.heardAddress(); ok && other != n.address.Addr {
 		f.got = "it uses " + other.String()
 	} else if n.mute(p) {
-		return n.guestSilent(p, f.evidence)
+		return n.guestSilent(f.evidence)
 	}
 	return n.blameRule(f, false)
 }

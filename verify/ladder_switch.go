@@ -54,7 +54,8 @@ func (n *nic) switchDown() (finding, bool) {
 	}
 	return finding{
 		status: StatusFail, code: CodeSwitchDown, subject: "switch " + n.sw.Name,
-		want: "a switch that passes frames", got: fault.Got, evidence: fault.Evidence, fix: fault.Fix,
+		want: "a switch that passes frames", got: fault.Got, fix: fault.Fix,
+		evidence: append([]string{n.sw.Name + ": " + fault.Got}, fault.Evidence...),
 	}, true
 }
 

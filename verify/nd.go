@@ -227,7 +227,7 @@ func (n *nic) judgeND() finding {
 	}
 	f.evidence = append(f.evidence, n.atPort(p)...)
 	if n.mute(p) {
-		return n.guestSilent(p, f.evidence)
+		return n.guestSilent(f.evidence)
 	}
 	return f
 }

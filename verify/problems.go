@@ -62,6 +62,26 @@ func joinGuests(nics []*nic) {
 	}
 }
 
+// joinPorts makes what many ports of a switch have lost at once, such as their
+// guards with the table that they were in, one problem of the switch.
+func joinPorts(nics []*nic) {
+	type loss struct{ sw, got string }
+	lost := map[loss][]*nic{}
+	for _, n := range nics {
+		if n.brokenAt(RungSettings) {
+			l := loss{n.Want.Switch, n.problem.Got}
+			lost[l] = append(lost[l], n)
+		}
+	}
+	for l, all := range lost {
+		for _, n := range all {
+			if len(all) > 1 {
+				n.problem.Subject, n.problem.Want, n.problem.Fix = "switch "+l.sw, "what the network of each port says", "virt-vnet repair"
+			}
+		}
+	}
+}
+
 // manyAlike is how many guests of a segment must fail, every one and all alike,
 // for that to be about the segment.
 const manyAlike = 5

@@ -101,6 +101,7 @@ func (r *run) examine(ctx context.Context) error {
 		n.climb(allSteps())
 		n.pardon()
 	}
+	r.joinProblems()
 	return r.holdTalks(ctx)
 }
 
@@ -212,13 +213,10 @@ func (r *run) noteGateways() {
 	}
 }
 
-// report puts together what was found about the selected NICs.
-func (r *run) report() Report {
-	report := Report{
-		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
-		Limits: sortedUnique(r.limits), Notes: r.notes(),
-	}
+// joinProblems makes one problem of one cause, before others follow from it.
+func (r *run) joinProblems() {
 	joinGuests(r.nics)
+	joinPorts(r.nics)
 	for _, n := range r.nics {
 		if n.problem != nil {
 			r.waive(n.problem)
@@ -226,6 +224,14 @@ func (r *run) report() Report {
 	}
 	for _, s := range r.segments {
 		s.unite()
+	}
+}
+
+// report puts together what was found about the selected NICs.
+func (r *run) report() Report {
+	report := Report{
+		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
+		Limits: sortedUnique(r.limits), Notes: r.notes(),
 	}
 	var problems []*Problem
 	for _, n := range r.nics {

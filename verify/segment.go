@@ -212,13 +212,20 @@ func (s *segment) discover(ctx context.Context) error {
 			unknown = append(unknown, n)
 		}
 	}
-	err := s.prober.sweep(ctx, slices.Clone(unknown), s.subnet)
-	for _, n := range unknown {
-		if a, ok := s.prober.heard[n.Want.MAC]; ok {
-			n.address = Address{a, AddressHeard}
+	// On a busy host one pass is not enough to say that there is none.
+	for range 1 + len(s.prober.timing.Confirm) {
+		if err := s.prober.sweep(ctx, slices.Clone(unknown), s.subnet); err != nil {
+			return err
 		}
+		unknown = slices.DeleteFunc(unknown, func(n *nic) bool {
+			a, heard := s.prober.heard[n.Want.MAC]
+			if heard {
+				n.address = Address{a, AddressHeard}
+			}
+			return heard
+		})
 	}
-	return err
+	return nil
 }
 
 func (s *segment) addTarget(n *nic, noICMP string) {
