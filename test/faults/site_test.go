@@ -72,6 +72,7 @@ func newSite(t *testing.T) *site {
 	if err := s.Boot(t.Context(), guests...); err != nil {
 		t.Fatal(err)
 	}
+	in("db1", startHTTP)(t, s)
 	return s
 }
 
@@ -80,7 +81,7 @@ func newSite(t *testing.T) *site {
 // good.
 func (s *site) build(ctx context.Context) error {
 	var errs []error
-	for _, name := range []string{"br0", "br1", "br2", "br3"} {
+	for _, name := range []string{"br0", "br1", "br2", "br3", "br4"} {
 		errs = append(errs, s.AddLinuxBridge(ctx, name))
 	}
 	errs = append(errs, s.AddOVSBridge(ctx, "ovs0"), s.AddOVSBridge(ctx, "tor0"), s.AddVeth(ctx, "up1", "far1"))
@@ -92,6 +93,7 @@ func (s *site) build(ctx context.Context) error {
 		{Name: "gw-red", Bridge: "tor0", VLAN: 20},
 		{Name: "gw-blue", Bridge: "tor0", VLAN: 30},
 		{Name: "gw-both", Bridge: "tor0", VLAN: 40},
+		{Name: "gw-six", Bridge: "br4"},
 		{Name: "gw-edge", Device: "eth1"},
 	}
 	for _, gw := range stations {
@@ -107,16 +109,24 @@ func (s *site) build(ctx context.Context) error {
 	if _, err := s.Vsctl(ctx, "add-port", "ovs0", "up1", "--", "add-port", "tor0", "far1"); err != nil {
 		return err
 	}
-	_, err := shell(ctx, startDHCP)
-	return err
+	for _, line := range []string{startDHCP, startDNS, "ip -n gw-lan addr add 10.0.10.2/24 dev eth0"} {
+		if _, err := shell(ctx, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// startDHCP and stopDHCP are the network pool's server.
+// These are the servers of the networks pool and red.
 const (
+	startDNS = "ip netns exec gw-red dnsmasq --conf-file=/dev/null --pid-file=/run/faults-dns.pid --no-resolv --no-hosts" +
+		" --bind-interfaces --interface=eth0 --address=/www.example.org/10.0.20.80"
+	stopDNS   = "kill $(cat /run/faults-dns.pid)"
 	startDHCP = "ip netns exec gw-pool dnsmasq --conf-file=/dev/null --pid-file=/run/faults-dhcp.pid --dhcp-leasefile=/run/faults-dhcp.leases" +
 		" --port=0 --interface=eth0 --bind-interfaces --dhcp-range=10.0.13.10,10.0.13.20,1h" +
 		" --dhcp-host=52:54:00:00:13:11,10.0.13.11 --dhcp-host=52:54:00:00:13:12,10.0.13.12"
-	stopDHCP = "kill $(cat /run/faults-dhcp.pid)"
+	startHTTP = "httpd -p 80 -h /proc"
+	stopDHCP  = "kill $(cat /run/faults-dhcp.pid)"
 )
 
 // shell runs a line of shell on the host and returns what it printed.

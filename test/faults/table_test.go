@@ -3,12 +3,16 @@
 
 package faults
 
-import "github.com/virt-vnet/virt-vnet/verify"
+import (
+	"testing"
+
+	"github.com/virt-vnet/virt-vnet/verify"
+)
 
 // table is every fault, by where on the way of a frame it is.
 func table() []fault {
 	var all []fault
-	for _, part := range [][]fault{ofGuests(), ofPorts(), ofVLANs()} {
+	for _, part := range [][]fault{ofGuests(), ofAddresses(), ofPorts(), ofVLANs(), ofSwitches(), ofServices()} {
 		all = append(all, part...)
 	}
 	return all
@@ -64,6 +68,57 @@ func ofGuests() []fault {
 			inject: in("web1", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"),
 			code:   verify.CodeICMPFiltered, subject: "guest web1", blames: []string{"web1 (lan)", "web1 (red)"},
 			heal: in("web1", "echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_all"),
+		},
+	}
+}
+
+// ofAddresses are faults that have to do with addresses.
+func ofAddresses() []fault {
+	return []fault{
+		{
+			name:   "guest hung",
+			inject: sh("kill -STOP $(cat /run/libvirt/qemu/web1.pid)"),
+			code:   verify.CodeGuestSilent, subject: "guest web1", blames: []string{"web1 (lan)", "web1 (red)"},
+			heal: sh("kill -CONT $(cat /run/libvirt/qemu/web1.pid)"),
+		},
+		{
+			name:   "guest's interface down inside",
+			inject: in("web1", "ip link set eth1 down"),
+			code:   verify.CodeGuestSilent, subject: "guest web1, NIC {web1/lan}", blames: []string{"web1 (lan)"},
+			heal: in("web1", "ip link set eth1 up"),
+		},
+		{
+			name:   "address given twice",
+			inject: sh("ip -n rogue addr add 10.0.10.11/24 dev eth0"),
+			code:   verify.CodeAddressConflict, subject: "network lan, address 10.0.10.11", blames: []string{"web1 (lan)"},
+			heal: sh("ip -n rogue addr flush dev eth0"),
+		},
+		{
+			name:   "another machine answers for a silent guest",
+			inject: all(in("web1", "ip link set eth1 down"), sh("ip -n rogue addr add 10.0.10.11/24 dev eth0")),
+			code:   verify.CodeAddressConflict, subject: "network lan, address 10.0.10.11", blames: []string{"web1 (lan)"},
+			heal: all(in("web1", "ip link set eth1 up"), sh("ip -n rogue addr flush dev eth0")),
+		},
+		{
+			name:   "IPv6 address missing in the guest",
+			inject: in("web2", "ip -6 addr del fd00:60::12/64 dev eth2"),
+			code:   verify.CodeNoND, subject: "guest web2, NIC {web2/six}", blames: []string{"web2 (six)"},
+			heal: in("web2", "ip -6 addr add fd00:60::12/64 dev eth2"),
+		},
+		{
+			name: "DHCP server dead",
+			inject: all(sh(stopDHCP),
+				in("app1", "ip addr flush dev eth2; udhcpc -n -t 100 -T 1 -i eth2 -s /dhcp.sh >/dev/null 2>&1 &")),
+			code: verify.CodeNoDHCPOffer, subject: "network pool", blames: []string{"app1 (pool)"},
+			heal: sh(startDHCP),
+		},
+		{
+			name: "DHCP offers with a bad checksum",
+			inject: all(sh("ip netns exec gw-pool nft 'add table ip bad; add chain ip bad out { type filter hook output priority 0; };"+
+				" add rule ip bad out udp sport 67 udp checksum set 0xbad'"),
+				in("app1", "ip addr flush dev eth2; udhcpc -n -t 100 -T 1 -i eth2 -s /dhcp.sh >/dev/null 2>&1 &")),
+			code: verify.CodeDHCPNotTaken, subject: "guest app1, NIC {app1/pool}", blames: []string{"app1 (pool)"},
+			heal: sh("ip netns exec gw-pool nft delete table ip bad"),
 		},
 	}
 }
@@ -182,6 +237,179 @@ func ofVLANs() []fault {
 			inject: sh("ip -n gw-red link set eth0 down"),
 			code:   verify.CodeGatewayUnreachable, subject: "network red", blames: []string{"web1 (red)", "web2 (red)"},
 			heal: sh("ip -n gw-red link set eth0 up"),
+		},
+	}
+}
+
+// ofSwitches are faults of a switch as a whole, of its way out, and of the path.
+func ofSwitches() []fault {
+	lan, apart := []string{"db1 (lan)", "web1 (lan)"}, []string{"app1 (apart)", "app2 (apart)"}
+	ovs := []string{"app2 (both)", "db1 (blue)", "db2 (blue)", "web1 (red)", "web2 (red)"}
+	return []fault{
+		{
+			name:   "bridge down",
+			inject: sh("ip link set br1 down"),
+			code:   verify.CodeSwitchDown, subject: "switch br1", blames: apart,
+			fixes: true,
+		},
+		{
+			name:   "Open vSwitch does not run",
+			inject: killOVS,
+			code:   verify.CodeSwitchDown, subject: "switch ovs0", blames: ovs,
+			heal: startOVS,
+		},
+		{
+			name:   "port not yet let through by spanning tree",
+			inject: sh("ip link set br1 type bridge forward_delay 600 stp_state 1", "ip link set {app1/apart} down; ip link set {app1/apart} up"),
+			code:   verify.CodeSTPBlocked, subject: "guest app1, NIC {app1/apart}", blames: []string{"app1 (apart)"},
+			fixes: true, heal: sh("ip link set br1 type bridge stp_state 0"),
+		},
+		{
+			name:   "uplink down",
+			inject: sh("ip link set up0 down"),
+			code:   verify.CodeUplinkDown, subject: "uplink up0", blames: lan,
+			fixes: true,
+		},
+		{
+			name:   "uplink taken off the bridge",
+			inject: sh("ip link set up0 nomaster"),
+			code:   verify.CodeUplinkDown, subject: "uplink up0", blames: lan,
+			fixes: true,
+		},
+		{
+			name:   "uplink of Open vSwitch down",
+			inject: sh("ip link set up1 down"),
+			code:   verify.CodeUplinkDown, subject: "uplink up1", blames: ovs,
+			fixes: true,
+		},
+		{
+			name:   "uplink taken off Open vSwitch",
+			inject: sh("ovs-vsctl del-port up1"),
+			code:   verify.CodeUplinkDown, subject: "uplink up1", blames: ovs,
+			fixes: true,
+		},
+		{
+			name:   "uplink without a VLAN",
+			inject: sh("ovs-vsctl set port up1 trunks=20,40"),
+			code:   verify.CodeUplinkVLAN, subject: "uplink up1", blames: []string{"app2 (both)", "db1 (blue)", "db2 (blue)"},
+			fixes: true, heal: sh("ovs-vsctl clear port up1 trunks"),
+		},
+		{
+			name:   "MTU of the tap too small",
+			inject: sh("ip link set {web1/lan} mtu 1400"),
+			code:   verify.CodeMTUMismatch, subject: "guest web1, NIC {web1/lan}", blames: []string{"web1 (lan)"},
+			fixes: true,
+		},
+		{
+			name:   "MTU of the bridge too small",
+			inject: sh("ip link set br1 mtu 1400"),
+			code:   verify.CodeMTUMismatch, subject: "switch br1", blames: apart,
+			fixes: true,
+		},
+		{
+			name:   "MTU of the uplink too small",
+			inject: sh("ip link set up0 mtu 1400"),
+			code:   verify.CodeMTUMismatch, subject: "uplink up0", blames: lan,
+			fixes: true,
+		},
+		{
+			name:   "path swallows long frames",
+			inject: sh("ip -n gw-red link set eth0 mtu 1400"),
+			code:   verify.CodePathMTU, subject: "network red", blames: []string{"web1 (red)", "web2 (red)"},
+			heal: sh("ip -n gw-red link set eth0 mtu 1500"),
+		},
+		{
+			name:   "guards flushed",
+			inject: sh("nft delete table bridge virt_vnet"),
+			code:   verify.CodeWrongSettings, subject: "switch br2", blames: []string{"app1 (honest)", "app2 (honest)"},
+			fixes: true,
+		},
+		{
+			name:   "rate limit removed",
+			inject: sh("tc qdisc del dev {app1/honest} root"),
+			code:   verify.CodeWrongSettings, subject: "guest app1, NIC {app1/honest}", blames: []string{"app1 (honest)"},
+			fixes: true,
+		},
+		{
+			name:   "BPDU guard off",
+			inject: sh("bridge link set dev {web1/lan} guard off"),
+			code:   verify.CodeWrongSettings, subject: "guest web1, NIC {web1/lan}", blames: []string{"web1 (lan)"},
+			fixes: true,
+		},
+		{
+			name:   "host's rule drops ARP",
+			inject: sh("nft 'add table bridge evil; add chain bridge evil f { type filter hook forward priority 0; }; add rule bridge evil f arp daddr ip 10.0.10.11 counter drop'"),
+			code:   verify.CodeFiltered, subject: "table bridge evil, chain f, rule 2", blames: []string{"web1 (lan)"},
+			fixes: true, heal: sh("nft delete table bridge evil"),
+		},
+		{
+			name:   "host's rule drops ICMP",
+			inject: sh("nft 'add table bridge evil; add chain bridge evil f { type filter hook forward priority 0; }; add rule bridge evil f ip daddr 10.0.10.11 ip protocol icmp counter drop'"),
+			code:   verify.CodeFiltered, subject: "table bridge evil, chain f, rule 2", blames: []string{"web1 (lan)"},
+			fixes: true, heal: sh("nft delete table bridge evil"),
+		},
+		{
+			name:   "bridged IP goes through the host's firewall",
+			inject: sh("nft 'add table ip evil; add chain ip evil f { type filter hook forward priority 0; policy accept; }; add rule ip evil f ip daddr 10.0.10.0/24 counter drop'"),
+			code:   verify.CodeBridgeNetfilter, subject: "br_netfilter", blames: lan,
+			fixes: true, heal: sh("nft delete table ip evil", "sysctl -qw net.bridge.bridge-nf-call-iptables=1"),
+		},
+		{
+			name:   "guest sends from an address that is not its own",
+			inject: in("app1", "ip addr flush dev eth0; ip addr add 10.0.12.77/24 dev eth0"),
+			code:   verify.CodeGuardDrops, subject: "guest app1, NIC {app1/honest}", blames: []string{"app1 (honest)"},
+			heal: in("app1", "ip addr flush dev eth0; ip addr add 10.0.12.11/24 dev eth0"),
+		},
+	}
+}
+
+func killOVS(t *testing.T, s *site) {
+	t.Helper()
+	if err := s.Vswitchd().Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startOVS(t *testing.T, s *site) {
+	t.Helper()
+	if err := s.Vswitchd().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ofServices are faults that only what the spec expects can show.
+func ofServices() []fault {
+	return []fault{
+		{
+			name:   "TCP service not running",
+			inject: in("db1", "killall httpd"),
+			code:   verify.CodeTCPRefused, subject: "web1/lan tcp db1/lan:80", blames: []string{"db1 (lan)", "web1 (lan)"},
+			heal: in("db1", startHTTP),
+		},
+		{
+			name:   "host's rule drops TCP",
+			inject: sh("nft 'add table bridge evil; add chain bridge evil f { type filter hook forward priority 0; }; add rule bridge evil f tcp dport 80 counter drop'"),
+			code:   verify.CodeTCPFiltered, subject: "web1/lan tcp db1/lan:80", blames: []string{"db1 (lan)", "web1 (lan)"},
+			heal: sh("nft delete table bridge evil"),
+		},
+		{
+			name:   "address beyond the uplink gone",
+			inject: sh("ip -n gw-lan addr del 10.0.10.2/24 dev eth0"),
+			code:   verify.CodeUnreachable, subject: "web1/lan reach 10.0.10.2", blames: []string{"web1 (lan)"},
+			heal: sh("ip -n gw-lan addr add 10.0.10.2/24 dev eth0"),
+		},
+		{
+			name:   "DNS server dead",
+			inject: sh(stopDNS),
+			code:   verify.CodeDNSFailed, subject: "network red dns www.example.org", blames: []string{"web1 (red)", "web2 (red)"},
+			heal: sh(startDNS),
+		},
+		{
+			name: "lossy way to the gateway",
+			inject: sh("ip netns exec gw-honest nft 'add table ip bad; add chain ip bad in { type filter hook input priority 0; };" +
+				" add rule ip bad in ip protocol icmp numgen inc mod 2 0 drop'"),
+			code: verify.CodeLossy, subject: "app1/honest to gateway latency <200ms loss <20%", blames: []string{"app1 (honest)"},
+			heal: sh("ip netns exec gw-honest nft delete table ip bad"),
 		},
 	}
 }
