@@ -19,6 +19,8 @@ if [ "$status" != 0 ]; then
 	echo "---- what failed, from $log:"
 	grep -E -B 40 '^ *--- FAIL' "$log" | tail -n 200
 fi
+# What was broken, and what verify named.
+sed -n '/rows: the cause, columns: what verify named:/,/^ *--- \|^ *[a-z_]*_test\.go/p' "$log" | grep -v -e '---'
 passed=$(grep -c -E '^ *--- PASS' "$log")
 failed=$(grep -c -E '^ *--- FAIL' "$log")
 skipped=$(grep -c -E '^ *--- SKIP' "$log")
