@@ -185,7 +185,7 @@ func ofPorts() []fault {
 		},
 		{
 			name:   "two NICs with one MAC",
-			inject: sh("virsh -q attach-interface app1 network lan --mac 52:54:00:00:10:11 --model virtio --live"),
+			inject: sh("virsh -q attach-interface app1 network lan --mac 52:54:00:00:10:11 --model virtio --live", "virt-vnet repair app1 >/dev/null"),
 			code:   verify.CodeMACDuplicate, subject: "MAC 52:54:00:00:10:11", blames: []string{"app1 (lan)", "web1 (lan)"},
 			heal: sh("virsh -q detach-interface app1 bridge --mac 52:54:00:00:10:11 --live"),
 		},
