@@ -3,6 +3,8 @@
 
 package verify
 
+import "slices"
+
 // The codes of problems. They are stable: scripts test for them.
 const (
 	CodeDomainDown         = "DOMAIN_DOWN"
@@ -58,7 +60,10 @@ type CodeInfo struct {
 }
 
 // Codes returns every code, in the order of the ladder.
-func Codes() []CodeInfo {
+func Codes() []CodeInfo { return slices.Concat(portCodes(), guestCodes(), talkCodes()) }
+
+// portCodes are those of the rungs up to the guest's port, which need no probe.
+func portCodes() []CodeInfo {
 	return []CodeInfo{
 		{
 			CodeDomainDown, RungDomain, "the guest is not running",
@@ -100,6 +105,12 @@ func Codes() []CodeInfo {
 			CodeMTUMismatch, RungMTU, "the MTU of the port, the switch and the network do not agree",
 			"the MTU of each", "the bridge took the smallest MTU of its ports, or the spec's MTU was changed while the guest ran", "virt-vnet repair, ip link set mtu",
 		},
+	}
+}
+
+// guestCodes are those of the rungs from the guest's port on.
+func guestCodes() []CodeInfo {
+	return []CodeInfo{
 		{
 			CodeMACNotLearned, RungMAC, "the guest has not sent a single frame, not even an answer to a probe",
 			"the forwarding database, requests seen at the port, what the guest sent if anything", "the guest has not booted, or its interface is down", "look at its console",
@@ -172,6 +183,12 @@ func Codes() []CodeInfo {
 			CodePathMTU, RungPathMTU, "frames as long as the network's MTU do not pass, shorter ones do",
 			"the longest that passed, whether longer ones were delivered", "a device on the path, or the guest, has a smaller MTU", "make the MTU the same everywhere",
 		},
+	}
+}
+
+// talkCodes are those of pairs and expectations.
+func talkCodes() []CodeInfo {
+	return []CodeInfo{
 		{
 			CodeNotDelivered, "", "a frame between two healthy guests of one network was not delivered",
 			"the frame seen entering, and nothing at the other port", "a rule of the host, a broken switch", "the command in the finding",
