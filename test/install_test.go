@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 )
 
@@ -54,6 +55,7 @@ func TestInstall(t *testing.T) {
 		"usr/bin/virt-vnet",
 		"usr/lib/systemd/system/virt-vnet-verify.service",
 		"usr/lib/systemd/system/virt-vnet-verify.timer",
+		"usr/lib/systemd/system/virt-vnet-verify@.service",
 		"usr/libexec/virt-vnet/virt-vnet-hook",
 	}
 	if got := files(t, dest); !slices.Equal(got, want) {
@@ -73,8 +75,9 @@ func TestInstall(t *testing.T) {
 	install(t, "", prefix)
 	service := filepath.Join(prefix, "lib/systemd/system/virt-vnet-verify.service")
 	timer := filepath.Join(prefix, "lib/systemd/system/virt-vnet-verify.timer")
+	check := filepath.Join(prefix, "lib/systemd/system", hooks.CheckUnit)
 	for _, args := range [][]string{
-		{"verify", service, timer},
+		{"verify", service, timer, check},
 		// 3.0 of 10, as it is now.
 		{"security", "--offline=true", "--threshold=30", service},
 	} {

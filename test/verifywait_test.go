@@ -145,7 +145,7 @@ func checkedAfterStart(t *testing.T, h *host) {
 	}
 	const bin, out = "/run/virt-vnet-bin/", "/run/verify.out" // PrivateTmp hides the test's own directory
 	unit := readAll(t, "../cmd/virt-vnet/systemd/"+hooks.CheckUnit)
-	unit = strings.Replace(unit, "/usr/local/bin/", bin, 1) + "StandardOutput=truncate:" + out + "\nStandardError=truncate:" + out + "\n"
+	unit = strings.Replace(unit, "@BINDIR@/", bin, 1) + "StandardOutput=truncate:" + out + "\nStandardError=truncate:" + out + "\n"
 	program, err := os.ReadFile(filepath.Join(h.bin, "virt-vnet"))
 	if err = errors.Join(err, os.MkdirAll(bin, 0o755), os.WriteFile(bin+"virt-vnet", program, 0o755),
 		os.WriteFile(filepath.Join(lab.UnitDir, hooks.CheckUnit), []byte(unit), 0o644)); err != nil {
