@@ -128,13 +128,42 @@ func (r *run) lookAtDHCP(ctx context.Context, f func(context.Context) error) err
 	for _, port := range byDevice {
 		port.nic.dhcp = port.seen
 	}
+	read := func(until time.Time) error { return watch.receive(ctx, until, take) }
 	if err = errors.Join(err, broken); err == nil && r.opts.DHCP {
-		err = r.discoverAll(ctx, bySegment, func(until time.Time) error { return watch.receive(ctx, until, take) })
+		err = r.discoverAll(ctx, bySegment, read)
+	}
+	if err == nil {
+		err = r.awaitOffers(ctx, byDevice, read)
 	}
 	for _, port := range byDevice {
 		port.seen.until = time.Now()
 	}
 	return errors.Join(err, watch.close())
+}
+
+// awaitOffers goes on looking at guests that were seen asking, until it is clear
+// what comes of that or they have waited long enough.
+func (r *run) awaitOffers(ctx context.Context, ports map[int]*dhcpPort, read func(time.Time) error) error {
+	told := false
+	for ctx.Err() == nil {
+		var until time.Time
+		for _, port := range ports {
+			if enough := port.seen.firstAsk.Add(patience + grace); port.seen.undecided() && enough.After(until) {
+				until = enough
+			}
+		}
+		if !time.Now().Before(until) {
+			return nil
+		}
+		if !told {
+			r.opts.Progress("waiting for what guests are offered over DHCP")
+			told = true
+		}
+		if err := read(time.Now().Add(paceTick * batch)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // discoverAll asks in every segment until it has an offer and it is clear what

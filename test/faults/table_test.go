@@ -30,7 +30,7 @@ func ofGuests() []fault {
 		{
 			name:   "guest destroyed",
 			inject: sh("virsh -q destroy db2"),
-			code:   verify.CodeDomainDown, subject: "guest db2", blames: []string{"db2 (blue)", "db2 (edge)"},
+			code:   verify.CodeDomainDown, subject: "guest db2", blames: []string{"db2 (blue)", "db2 (edge)", "db2 (six)"},
 			fixes: true, heal: up("db2"),
 		},
 		{
@@ -109,7 +109,7 @@ func ofAddresses() []fault {
 			name: "DHCP server dead",
 			inject: all(sh(stopDHCP),
 				in("app1", "ip addr flush dev eth2; udhcpc -n -t 100 -T 1 -i eth2 -s /dhcp.sh >/dev/null 2>&1 &")),
-			code: verify.CodeNoDHCPOffer, subject: "guest app1, NIC {app1/pool}", blames: []string{"app1 (pool)"},
+			code: verify.CodeNoDHCPOffer, subject: "network pool", blames: []string{"app1 (pool)"},
 			heal: sh(startDHCP),
 		},
 		{
