@@ -23,7 +23,7 @@ func on(network, sw string, policy vnet.Policy) *nic {
 	}
 	n.Want = vnet.Port{Device: "vnet0", Switch: sw, Network: network, MAC: macA, Policy: policy}
 	n.Port = &Port{Switch: sw, VLAN: &policy.VLAN, Isolated: vnet.ToggleOf(policy.Isolated)}
-	n.network = vnet.Network{Name: network, Mode: vnet.ModeBridge, Switch: sw}
+	n.network = &vnet.Network{Name: network, Mode: vnet.ModeBridge, Switch: sw}
 	n.rungs = []Rung{{Name: RungMAC, Status: StatusPass}}
 	return n
 }
@@ -34,7 +34,7 @@ func macvtapOn(network string, mode vnet.MacvtapMode) *nic {
 	const lower = "eth1"
 	n := on(network, "", vnet.Policy{})
 	n.sw, n.Port, n.lower = nil, nil, lower
-	n.network = vnet.Network{Name: network, Mode: vnet.ModeMacvtap, Device: lower, Macvtap: mode}
+	n.network = &vnet.Network{Name: network, Mode: vnet.ModeMacvtap, Device: lower, Macvtap: mode}
 	n.link.kind, n.link.mode = "macvtap", mode
 	return n
 }

@@ -66,7 +66,7 @@ func staticSteps() []step {
 // climb walks the steps. The first that fails is the diagnosis, and the rest is
 // not reached.
 func (n *nic) climb(steps []step) {
-	n.rungs, n.problem = nil, nil
+	n.rungs, n.problem = slices.Grow(n.rungs[:0], len(steps)), nil
 	for _, s := range steps {
 		f := notReached()
 		if n.problem == nil && (s.name == RungDomain || !n.resting()) {

@@ -31,7 +31,7 @@ func healthy() *nic {
 			Addresses: []Address{{ipA, AddressSpec}, {ip6A, AddressAgent}},
 		},
 		guest: vnet.GuestRef{Name: "web1", UUID: "u1"}, running: true, state: "running",
-		network: vnet.Network{
+		network: &vnet.Network{
 			Name: "red", Mode: vnet.ModeBridge, Switch: "ovs0",
 			Subnet: netip.MustParsePrefix("10.0.20.0/24"), Gateway: netip.MustParseAddr("10.0.20.1"),
 		},

@@ -22,8 +22,8 @@ type nic struct {
 	state   string
 	// down is whether the guest is expected not to run.
 	down bool
-	// network is the NIC's, or the zero Network when the inventory lacks it.
-	network vnet.Network
+	// network is the NIC's, or a zero Network when the inventory lacks it.
+	network *vnet.Network
 	// sw is the switch it should be on, or nil when the inventory lacks it.
 	sw *Switch
 	// host is all devices of the host.
@@ -212,8 +212,9 @@ func wanted(names []string, name string) bool {
 
 // attach fills in what the inventory and the host have about the NIC.
 func (n *nic) attach(inv Inventory, host links) {
+	n.network = &vnet.Network{}
 	if i := slices.IndexFunc(inv.Networks, func(w vnet.Network) bool { return w.Name == n.Want.Network }); i >= 0 {
-		n.network = inv.Networks[i]
+		n.network = &inv.Networks[i]
 	}
 	if i := slices.IndexFunc(inv.Switches, func(s Switch) bool { return s.Name == n.Want.Switch }); i >= 0 {
 		n.sw = &inv.Switches[i]

@@ -76,8 +76,9 @@ func newRunID() (uint32, error) {
 
 // examine does the whole work on r.nics and r.pairs.
 func (r *run) examine(ctx context.Context) error {
+	steps := staticSteps()
 	for _, n := range r.nics {
-		n.climb(staticSteps())
+		n.climb(steps)
 	}
 	r.opts.Progress("what the switches have learned")
 	r.learn(ctx, false)
@@ -97,8 +98,9 @@ func (r *run) examine(ctx context.Context) error {
 	if err := r.noteVanished(); err != nil {
 		return err
 	}
+	steps = allSteps()
 	for _, n := range r.nics {
-		n.climb(allSteps())
+		n.climb(steps)
 		n.pardon()
 	}
 	r.joinProblems()
@@ -108,7 +110,7 @@ func (r *run) examine(ctx context.Context) error {
 // probe asks the guests, lets them speak to each other, and measures.
 func (r *run) probe(ctx context.Context) error {
 	for _, pass := range []func(context.Context) error{
-		r.ask, r.askForRivals, r.tryFullLength, r.climbOnce, r.crossTraffic, r.measureLatency,
+		r.settle, r.ask, r.askForRivals, r.tryFullLength, r.climbOnce, r.crossTraffic, r.measureLatency,
 	} {
 		if err := pass(ctx); err != nil {
 			return err
@@ -120,8 +122,9 @@ func (r *run) probe(ctx context.Context) error {
 // climbOnce says, as far as is known by now, whose name frames may be sent in.
 func (r *run) climbOnce(ctx context.Context) error {
 	r.learn(ctx, true)
+	steps := allSteps()
 	for _, n := range r.nics {
-		n.climb(allSteps())
+		n.climb(steps)
 	}
 	return ctx.Err()
 }
@@ -156,12 +159,17 @@ func (r *run) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// settle prepares all segments to be asked.
+func (r *run) settle(ctx context.Context) error {
+	r.opts.Progress("finding addresses to ask from")
+	used := r.usedAddresses()
+	return r.each(func(s *segment) error { return s.settle(ctx, used) })
+}
+
 // ask probes all segments at once, and those who were silent again.
 func (r *run) ask(ctx context.Context) error {
 	r.opts.Progress("asking the guests")
-	used := r.usedAddresses()
-	err := r.each(func(s *segment) error { return s.first(ctx, used) })
-	if err != nil {
+	if err := r.each(func(s *segment) error { return s.first(ctx) }); err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(r.segments, (*segment).silent) {
@@ -169,7 +177,7 @@ func (r *run) ask(ctx context.Context) error {
 		return nil
 	}
 	r.opts.Progress("asking the silent ones again")
-	err = r.tracing(ctx, r.silent(), func(ctx context.Context) error {
+	err := r.tracing(ctx, r.silent(), func(ctx context.Context) error {
 		return r.watchWhile(ctx, func(ctx context.Context) error {
 			return r.each(func(s *segment) error { return s.confirm(ctx, r.opts.Timing.Confirm) })
 		})

@@ -33,8 +33,10 @@ type segment struct {
 
 	nics []*nic
 	// device is the vantage, or empty when there is none.
-	device  string
-	prober  *prober
+	device string
+	prober *prober
+	// noICMP says why ICMP over IPv4 cannot be asked, or is empty.
+	noICMP  string
 	gateway *target
 	targets []*target
 	// lengths are the probes of full length, the gateway's among them.
@@ -171,18 +173,10 @@ func randomMAC() (vnet.MAC, error) {
 	return m, nil
 }
 
-// first finds an address to ask from and the addresses that are not known, and
-// asks everybody in one window.
-func (s *segment) first(ctx context.Context, used func(netip.Addr) bool) error {
-	noICMP, err := s.chooseSource(ctx, used)
-	if err != nil {
-		return err
-	}
-	if err := s.discover(ctx); err != nil {
-		return err
-	}
+// first asks everybody in one window.
+func (s *segment) first(ctx context.Context) error {
 	for _, n := range s.nics {
-		s.addTarget(n, noICMP)
+		s.addTarget(n)
 		s.addTarget6(n)
 	}
 	if gw := s.segmentKey.gateway; gw.IsValid() {
@@ -192,16 +186,16 @@ func (s *segment) first(ctx context.Context, used func(netip.Addr) bool) error {
 	return s.prober.ask(ctx, s.targets, s.prober.timing.WindowMin)
 }
 
-// chooseSource returns why ICMP cannot be asked, or "".
-func (s *segment) chooseSource(ctx context.Context, used func(netip.Addr) bool) (string, error) {
+// settle finds an address to ask from, and those of guests that are not known.
+func (s *segment) settle(ctx context.Context, used func(netip.Addr) bool) error {
 	if !s.subnet.IsValid() || !s.subnet.Addr().Is4() || s.subnet.Bits() > 30 {
-		return "the network has no IPv4 subnet in the spec, so there is no address to ask from", nil
+		s.noICMP = "the network has no IPv4 subnet in the spec, so there is no address to ask from"
+	} else if err := s.prober.chooseSource(ctx, s.subnet, used); errors.Is(err, errNoSource) {
+		s.noICMP = err.Error() + ", so there is none to ask from"
+	} else if err != nil {
+		return err
 	}
-	err := s.prober.chooseSource(ctx, s.subnet, used)
-	if errors.Is(err, errNoSource) {
-		return err.Error() + ", so there is none to ask from", nil
-	}
-	return "", err
+	return s.discover(ctx)
 }
 
 // discover finds addresses for the guests of which none is known.
@@ -228,7 +222,8 @@ func (s *segment) discover(ctx context.Context) error {
 	return nil
 }
 
-func (s *segment) addTarget(n *nic, noICMP string) {
+func (s *segment) addTarget(n *nic) {
+	noICMP := s.noICMP
 	addr := n.address.Addr
 	if !addr.IsValid() {
 		return

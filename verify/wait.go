@@ -209,13 +209,15 @@ func survey(ctx context.Context, collect Collect, opts Options, guests []string)
 	return now, nil
 }
 
-// survey asks the guests once, for ARP only, and their gateways.
+// survey asks the guests once, without an address of our own, and their
+// gateways.
 func (r *run) survey(ctx context.Context) error {
 	err := r.each(func(s *segment) error { return s.survey(ctx) })
 	r.noteGateways()
 	r.learn(ctx, true)
+	steps := allSteps()
 	for _, n := range r.nics {
-		n.climb(allSteps())
+		n.climb(steps)
 	}
 	return cmp.Or(err, ctx.Err())
 }
@@ -224,14 +226,8 @@ func (s *segment) survey(ctx context.Context) error {
 	if err := s.discover(ctx); err != nil {
 		return err
 	}
-	for _, n := range s.nics {
-		s.addTarget(n, "it was not asked while waiting for it")
-	}
-	if s.segmentKey.gateway.Is4() {
-		s.gateway = &target{index: maxNICs, addr: s.segmentKey.gateway}
-		s.targets = append(s.targets, s.gateway)
-	}
-	return s.prober.ask(ctx, s.targets, s.prober.timing.WindowMin)
+	s.noICMP = "it was not asked while waiting for it"
+	return s.first(ctx)
 }
 
 // pending returns the NICs whose trouble a boot explains, with what each lacks.
