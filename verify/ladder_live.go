@@ -53,20 +53,33 @@ func (n *nic) judgeMAC() finding {
 			evidence: []string{fmt.Sprintf("%s has %s on %s and on %s", n.Want.Switch, mac, here, strings.Join(elsewhere, ", "))},
 			fix:      n.showFDB(),
 		}
+	case here != "" && n.wanders():
+		return n.onWrongPort(n.fdb.before[0].Device)
 	case here != "":
 		return n.learnedHere()
 	case len(elsewhere) > 0:
-		return finding{
-			status: StatusFail, code: CodeMACOnWrongPort,
-			want: "learned on " + n.Want.Device, got: "learned on " + strings.Join(elsewhere, ", "),
-			evidence: []string{
-				fmt.Sprintf("%s has %s on %s", n.Want.Switch, mac, strings.Join(elsewhere, ", ")),
-				"another machine behind that port uses it, or the guest is reached through it in a loop",
-			},
-			fix: n.showFDB(),
-		}
+		return n.onWrongPort(strings.Join(elsewhere, ", "))
 	}
 	return n.neverLearned()
+}
+
+func (n *nic) onWrongPort(elsewhere string) finding {
+	return finding{
+		status: StatusFail, code: CodeMACOnWrongPort,
+		want: "learned on " + n.Want.Device, got: "learned on " + elsewhere,
+		evidence: []string{
+			fmt.Sprintf("%s has %s on %s", n.Want.Switch, n.Want.MAC, elsewhere),
+			"another machine behind that port uses it, or the guest is reached through it in a loop",
+		},
+		fix: n.showFDB(),
+	}
+}
+
+// wanders reports whether the MAC, which was learned on another port, was
+// learned on its own just because the guest spoke: asked, it did not answer, or
+// its answers went elsewhere.
+func (n *nic) wanders() bool {
+	return n.fdb.again && len(n.fdb.before) > 0 && n.fdb.before[0].Device != n.Want.Device && n.probe.asked && !n.probe.target.arp
 }
 
 // learnedOn returns the NIC's device when its MAC is learned there, and the
