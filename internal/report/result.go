@@ -28,23 +28,27 @@ func (r Result) change(p verify.Problem) *history.Change {
 	if r.Past == nil {
 		return nil
 	}
-	i := slices.IndexFunc(r.Past.Changes, func(c history.Change) bool {
-		return !over(c.State) && c.Problem.Code == p.Code && c.Problem.Subject == p.Subject && c.Problem.Network == p.Network
-	})
+	i := slices.IndexFunc(r.Past.Changes, func(c history.Change) bool { return !over(c.State) && same(c.Problem, p) })
 	if i < 0 {
 		return nil
 	}
 	return &r.Past.Changes[i]
 }
 
-// past returns the changes that are about problems of earlier runs.
+// same reports whether two problems are one, of two runs.
+func same(a, b verify.Problem) bool {
+	return a.Code == b.Code && a.Subject == b.Subject && a.Network == b.Network
+}
+
+// past returns the changes that are about problems which are not there now.
 func (r Result) past() []history.Change {
 	if r.Past == nil {
 		return nil
 	}
 	var list []history.Change
 	for _, c := range r.Past.Changes {
-		if over(c.State) {
+		isThere := func(p verify.Problem) bool { return same(c.Problem, p) }
+		if over(c.State) || !slices.ContainsFunc(r.Problems, isThere) {
 			list = append(list, c)
 		}
 	}

@@ -121,6 +121,9 @@ func compared(r Result) []string {
 	if r.Past == nil {
 		return nil
 	}
+	if len(r.Past.Changes) == 0 && len(r.Past.Runs) > 0 {
+		return []string{"nothing changed since " + day(r.Past.Runs[0].Started)}
+	}
 	states := map[history.State]int{}
 	for _, c := range r.Past.Changes {
 		if c.Problem.Waived == nil {

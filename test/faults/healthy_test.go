@@ -16,8 +16,8 @@ import (
 const healthyCount = 200
 
 // healthyRuns verifies the healthy site again and again while every CPU of the
-// machine is busy. No run may fail. One that could not tell
-// is no lie, but worth knowing of, and nobody would read what says so often.
+// machine is busy. No run may fail. One that could not tell is no lie, but worth
+// knowing of, and nobody would read what says so often.
 func healthyRuns(t *testing.T, s *site) {
 	for range runtime.NumCPU() {
 		busy := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
