@@ -4,7 +4,11 @@
 package verify
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,22 +54,6 @@ func targetsAt(st *lab.Station) []*target {
 	return targets
 }
 
-// BenchmarkAsk1000 asks a thousand addresses, all alive, for ARP and ICMP.
-func BenchmarkAsk1000(b *testing.B) {
-	p, st := many(b)
-	for b.Loop() {
-		targets := targetsAt(st)
-		if err := p.ask(b.Context(), targets, time.Second); err != nil {
-			b.Fatal(err)
-		}
-		for _, t := range targets {
-			if !t.done() {
-				b.Fatalf("%s did not answer", t.addr)
-			}
-		}
-	}
-}
-
 // BenchmarkFullLength1000 sends an echo of full length to each of a thousand.
 func BenchmarkFullLength1000(b *testing.B) {
 	p, st := many(b)
@@ -87,4 +75,119 @@ func BenchmarkFullLength1000(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkAsk measures how long asking many guests takes, for ARP and ICMP
+// each, and the peak of the process's memory: make bench reads it. "wire" is how
+// long as many frames take one way: two there and two back for every guest.
+func BenchmarkAsk(b *testing.B) {
+	for _, bb := range []struct {
+		size     int
+		withDead bool
+	}{{1000, false}, {10000, false}, {1000, true}, {10000, true}} {
+		name := fmt.Sprint(bb.size)
+		if bb.withDead {
+			name += ",dead"
+		}
+		b.Run(name, func(b *testing.B) {
+			c := newThrong(b, bb.size, bb.withDead)
+			cable := c.newWire(b)
+			var asked, carried []time.Duration
+			for b.Loop() {
+				r, took, err := c.examine(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				asked = append(asked, took)
+				c.check(b, r, bb.withDead)
+				carried = append(carried, cable.blast(b, 4*bb.size))
+			}
+			b.ReportMetric(middle(asked).Seconds()*1e3, "ms/asked")
+			b.ReportMetric(middle(carried).Seconds()*1e3, "ms/wire")
+			b.ReportMetric(windows().Seconds()*1e3, "ms/windows")
+			b.ReportMetric(peakMemory(b), "MB/peak")
+		})
+	}
+}
+
+// check makes sure that all answered that live, and no other.
+func (c *throng) check(b *testing.B, r *run, withDead bool) {
+	b.Helper()
+	for _, n := range r.nics {
+		dead := withDead && n.address.Addr.As4()[3]%10 == 0
+		if n.probe.target.done() == dead {
+			b.Fatalf("%s: answered %v, dead %v: %+v", n.address.Addr, n.probe.target.done(), dead, n.rungs)
+		}
+	}
+}
+
+// wire is a cable whose far end has nobody to answer, beside that of the
+// throng.
+type wire struct {
+	device int
+	frame  frame
+}
+
+func (c *throng) newWire(b *testing.B) wire {
+	b.Helper()
+	st := &lab.Station{Name: "nobody", MAC: lab.MACFor("nobody", 0)}
+	if err := c.lab.AddStation(b.Context(), st); err != nil {
+		b.Fatal(err)
+	}
+	near, err := netlink.LinkByName(st.Device)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return wire{near.Attrs().Index, frame{kind: frameARPReply, dst: vnet.MAC(st.MAC), src: macB, senderMAC: macB}}
+}
+
+// blast returns how long it takes one core to send that many frames, which the
+// kernel at the far end takes and throws away.
+func (w wire) blast(b *testing.B, count int) time.Duration {
+	b.Helper()
+	s, err := openSender()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.close() //nolint:errcheck // nothing is in it
+	packets := slices.Repeat([]packet{{device: w.device, data: w.frame.encode()}}, count)
+	start := time.Now()
+	if err := s.send(packets); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+// windows is how long a guest that stays silent is waited for.
+func windows() time.Duration {
+	opts := Options{}
+	opts.defaults()
+	sum := opts.Timing.WindowMin
+	for _, w := range opts.Timing.Confirm {
+		sum += w
+	}
+	return sum
+}
+
+func middle(list []time.Duration) time.Duration {
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+// peakMemory is the most memory that the process ever had, in megabytes
+// (proc_pid_status(5), VmHWM).
+func peakMemory(b *testing.B) float64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib float64
+		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil {
+			return kib / 1024
+		}
+	}
+	b.Fatal("no VmHWM in /proc/self/status")
+	return 0
 }

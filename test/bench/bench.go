@@ -35,6 +35,8 @@ type bench struct {
 	scriptDir  string
 	// linuxReady and ovsReady are set when those switches and ports exist.
 	linuxReady, ovsReady bool
+	// segment is nil until a group needs it.
+	segment *segment
 }
 
 // newBench starts an empty lab and puts the programs in place.
@@ -53,7 +55,12 @@ func newBench(ctx context.Context) (b *bench, err error) {
 	return b, nil
 }
 
-func (b *bench) close(ctx context.Context) error { return b.lab.Close(ctx) }
+func (b *bench) close(ctx context.Context) error {
+	if b.segment != nil {
+		return errors.Join(b.segment.close(), b.lab.Close(ctx))
+	}
+	return b.lab.Close(ctx)
+}
 
 // install copies the hook and the scripts.
 func (b *bench) install() error {

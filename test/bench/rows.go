@@ -49,6 +49,10 @@ func groups() []group {
 		{"release", release},
 		{"repair", repairAll},
 		{"VLANs", vlans},
+		{"throng", throng},
+		{"collect", collect},
+		{"ask", askGuests},
+		{"every pair", everyPair},
 		{"plan", plan},
 		{"forwarding", forwarding},
 	}
@@ -70,6 +74,8 @@ const (
 	ovsLoop    = "bash: ovs-vsctl per NIC"
 	ovsOnce    = "bash: one ovs-vsctl for all"
 	firstOnes  = "the same for the first 100"
+	wireIs     = "as many frames, one way"
+	windowIs   = "the windows of a silent guest"
 )
 
 // rows returns the table: section 9 of the design, and for honesty the
@@ -102,6 +108,17 @@ func rows() []row {
 		{"repair, last 100 of 1,000 guarded", "repair", "last", "first", firstOnes, atMost(1.3)},
 		{"observe 1,000 ports, 10 VLANs each, emulated", "VLANs", "observe", "dump", "raw netlink dump, in an emulated machine", atMost(3)},
 		{"plan, 1,000 ports, no drift, CPU", "plan", "ours", "ip", "CPU of ip -d -j link show", within(150 * time.Millisecond)},
+		{"ask 1,000 guests", "throng", "1000 asked", "1000 wire", wireIs, within(20 * time.Millisecond)},
+		{"ask 10,000 guests", "throng", "10000 asked", "10000 wire", wireIs, atMost(1.5)},
+		{"ask 1,000 guests, a tenth dead", "throng", "1000,dead asked", "1000,dead windows", windowIs, atMost(1.1)},
+		{"ask 10,000 guests, a tenth dead", "throng", "10000,dead asked", "10000,dead windows", windowIs, atMost(1.1)},
+		{"collect 1,000 guests", "collect", "ours", "virsh", "virsh: dumpxml of each, one connection", atMost(3)},
+		{"ask 500 guests of a bridge", "ask", "ours", fpingTuned, fpingTuned, fasterBy(15)},
+		{"ask 500 guests of a bridge", "ask", "ours", arpScanTuned, arpScanTuned, fasterBy(15)},
+		{"ask 500 guests of a bridge", "ask", "ours", nmapTuned, nmapTuned, fasterBy(15)},
+		{"ask 500 guests of a bridge", "ask", "ours", arpScan, arpScan, budget{}},
+		{"ask 500 guests of a bridge", "ask", "ours", nmapPlain, nmapPlain, budget{}},
+		{"verify 500 guests, every pair", "every pair", "every pair", "sampled", "the same with a sample of pairs", within(10 * time.Second)},
 		{"512 frames, 1,000 guarded ports", "forwarding", "1000", "10", "the same with 10 guarded ports", asFastAs(0.9)},
 		{"512 frames, 10 guarded ports", "forwarding", "10", "0", "the same without any guard", budget{}},
 	}
