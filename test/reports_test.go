@@ -101,11 +101,11 @@ func onTerminal(t *testing.T, h *host) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	progress, report, ok := strings.Cut(string(out), "\x1b[1;32mPASS")
-	if !ok || !strings.Contains(progress, "asking the guests") || strings.Contains(progress, "\n") {
+	if !ok || !strings.Contains(progress, "finding addresses to ask from") || strings.Contains(progress, "\n") {
 		t.Errorf("progress and then a report in colour are wanted, got\n%q", out)
 	}
 	lines := strings.Split(progress, "\r")
-	if last := lines[len(lines)-1]; strings.TrimSpace(last) != "" || strings.Contains(report, "asking") {
+	if last := lines[len(lines)-1]; strings.TrimSpace(last) != "" || strings.Contains(report, "addresses to ask") {
 		t.Errorf("the progress stays: %q", out)
 	}
 }
