@@ -48,6 +48,7 @@ func TestUnite(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := &run{nics: test.nics, segments: []*segment{test.nics[0].segment}}
+			r.joinProblems()
 			report := r.report()
 			if len(report.Problems) != test.problems {
 				t.Fatalf("%d problems, want %d:\n%s", len(report.Problems), test.problems, brief(report))

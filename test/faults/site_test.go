@@ -126,7 +126,6 @@ const (
 		" --port=0 --interface=eth0 --bind-interfaces --dhcp-range=10.0.13.10,10.0.13.20,1h" +
 		" --dhcp-host=52:54:00:00:13:11,10.0.13.11 --dhcp-host=52:54:00:00:13:12,10.0.13.12"
 	startHTTP = "httpd -p 80 -h /proc"
-	stopDHCP  = "kill $(cat /run/faults-dhcp.pid)"
 )
 
 // shell runs a line of shell on the host and returns what it printed.
