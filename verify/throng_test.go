@@ -53,6 +53,9 @@ func newThrong(tb testing.TB, size int, withDead bool) *throng {
 	}
 	c := &throng{lab: l, index: near.Attrs().Index}
 	const network, sw = "many", "br0"
+	if err := l.AddLinuxBridge(tb.Context(), sw); err != nil {
+		tb.Fatal(err)
+	}
 	c.inventory.Networks = []vnet.Network{{
 		Name: network, Mode: vnet.ModeBridge, Switch: sw, Subnet: netip.MustParsePrefix("10.9.0.0/16"),
 	}}
