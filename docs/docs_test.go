@@ -38,6 +38,7 @@ func TestSpecPage(t *testing.T) {
 		"nothing are errors, with file and line. [spec.schema.json](spec.schema.json) is the same for editors; `virt-vnet schema` prints it.\n")
 	section(&b, "Top level", &schema)
 	section(&b, "`switches.NAME`", schema.Properties["switches"].AdditionalProperties)
+	section(&b, "`switches.NAME.tls`", schema.Properties["switches"].AdditionalProperties.Properties["tls"])
 	section(&b, "`switches.NAME.bridge`", schema.Properties["switches"].AdditionalProperties.Properties["bridge"])
 	network := schema.Properties["networks"].AdditionalProperties
 	section(&b, "`networks.NAME`", network)

@@ -5,10 +5,12 @@ package hooks
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // record is what is wired, or about to be.
@@ -24,7 +26,7 @@ func (j *job) record(complete bool) state.Guest {
 			continue
 		}
 		r.Ports = append(r.Ports, g.ports...)
-		if !slices.Contains(r.Switches, g.sw) {
+		if !slices.ContainsFunc(r.Switches, func(sw vnet.Switch) bool { return reflect.DeepEqual(sw, g.sw) }) {
 			r.Switches = append(r.Switches, g.sw)
 		}
 		if undo := images(j.old, g, j.guest.UUID); !undo.Empty() {

@@ -31,6 +31,11 @@ type Switch struct {
 	// of it, or a member of the bond that is. Empty means none: guests reach
 	// each other only, or virt-vnet has nothing to do with how they reach more.
 	Uplink string `json:"uplink,omitempty"`
+	// Database is where the servers of the database are that configures the
+	// switch. Empty means that of Open vSwitch on this host, at its usual place.
+	Database Endpoints `json:"database,omitempty"`
+	// TLS is for those of them that are ssl.
+	TLS TLS `json:"tls,omitzero"`
 	// Bridge is what a Linux bridge itself is to be like.
 	Bridge Bridge `json:"bridge,omitzero"`
 }

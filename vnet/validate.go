@@ -96,8 +96,27 @@ func (v *validator) switches() {
 		if s.Uplink != "" {
 			o.device("uplink", s.Uplink)
 		}
+		o.database(s)
 		if s.Bridge.Owned {
 			o.ownBridge(s, v.topology)
+		}
+	}
+}
+
+// database checks where a switch is configured from.
+func (o object) database(s Switch) {
+	if len(s.Database) > 0 && s.Driver == DriverLinux {
+		o.conflict("database", "a database with driver: linux", "no database: the kernel is asked")
+	}
+	if !s.Database.NeedTLS() {
+		return
+	}
+	for _, file := range []struct{ key, name string }{{"key", s.TLS.Key}, {"certificate", s.TLS.Certificate}, {"ca", s.TLS.CA}} {
+		switch {
+		case file.name == "":
+			o.missing("tls."+file.key, "tls."+file.key+": a PEM file, as a database server at ssl is asked for")
+		case !strings.HasPrefix(file.name, "/"):
+			o.value("tls."+file.key, "the file "+file.name, "an absolute path")
 		}
 	}
 }

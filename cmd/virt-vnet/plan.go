@@ -144,7 +144,7 @@ func (s *site) recordDiffers(c networkChange) bool {
 		return false
 	}
 	record, err := s.store.Network(c.network.Name)
-	return err != nil || !reflect.DeepEqual(record.Network, c.network) || record.Switch != c.sw
+	return err != nil || !reflect.DeepEqual(record.Network, c.network) || !reflect.DeepEqual(record.Switch, c.sw)
 }
 
 func (p sitePlan) pending() bool {

@@ -64,7 +64,10 @@ func mergeInto[R, M any](out *[]M, files []file, what string, list func(file) ma
 }
 
 func toSwitch(name string, r rawSwitch) vnet.Switch {
-	s := vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink}
+	s := vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink, Database: r.Database.value}
+	if r.TLS != nil {
+		s.TLS = vnet.TLS(*r.TLS)
+	}
 	if b := r.Bridge; b != nil {
 		s.Bridge = vnet.Bridge{
 			Owned:         true,

@@ -24,7 +24,7 @@ func Encode(t vnet.Topology) ([]byte, error) {
 		Guests:   map[string]rawGuest{},
 	}
 	for _, s := range t.Switches {
-		raw.Switches[s.Name] = rawSwitch{Driver: given(s.Driver), Uplink: s.Uplink, Bridge: fromBridge(s.Bridge)}
+		raw.Switches[s.Name] = fromSwitch(s)
 	}
 	for _, n := range t.Networks {
 		raw.Networks[n.Name] = fromNetwork(n)
@@ -67,6 +67,17 @@ func Write(name string, t vnet.Topology) error {
 func given[T comparable](v T) scalar[T] {
 	var zero T
 	return scalarOf(v, v != zero)
+}
+
+func fromSwitch(s vnet.Switch) rawSwitch {
+	raw := rawSwitch{
+		Driver: given(s.Driver), Uplink: s.Uplink, Database: scalarOf(s.Database, len(s.Database) > 0), Bridge: fromBridge(s.Bridge),
+	}
+	if s.TLS != (vnet.TLS{}) {
+		tls := rawTLS(s.TLS)
+		raw.TLS = &tls
+	}
+	return raw
 }
 
 func fromBridge(b vnet.Bridge) *rawBridge {

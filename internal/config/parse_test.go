@@ -67,6 +67,8 @@ switches:
     bridge: {}
   ovs0:
     driver: ovs
+    database: ssl:192.0.2.1:6640, unix:/run/openvswitch/db.sock
+    tls: {key: /etc/ovs/key.pem, certificate: /etc/ovs/cert.pem, ca: /etc/ovs/ca.pem}
 networks:
   edge:
     mode: macvtap
@@ -146,7 +148,14 @@ func wantFull() vnet.Topology {
 				Priority: vnet.Given(4096), ForwardDelay: 2 * time.Second,
 			}},
 			{Name: "br9", Driver: vnet.DriverLinux, Bridge: vnet.Bridge{Owned: true}},
-			{Name: "ovs0", Driver: vnet.DriverOVS},
+			{
+				Name: "ovs0", Driver: vnet.DriverOVS,
+				Database: vnet.Endpoints{
+					{Transport: vnet.TransportSSL, Address: "192.0.2.1:6640"},
+					{Transport: vnet.TransportUnix, Address: "/run/openvswitch/db.sock"},
+				},
+				TLS: vnet.TLS{Key: "/etc/ovs/key.pem", Certificate: "/etc/ovs/cert.pem", CA: "/etc/ovs/ca.pem"},
+			},
 		},
 		Networks: []vnet.Network{
 			{Name: "edge", Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapPrivate},

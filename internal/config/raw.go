@@ -27,9 +27,17 @@ type rawSpec struct {
 }
 
 type rawSwitch struct {
-	Driver scalar[vnet.Driver] `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch"`
-	Uplink string              `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
-	Bridge *rawBridge          `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
+	Driver   scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch"`
+	Uplink   string                 `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
+	Database scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host"`
+	TLS      *rawTLS                `yaml:"tls,omitempty" json:"tls,omitempty" jsonschema:"files for database servers at ssl"`
+	Bridge   *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
+}
+
+type rawTLS struct {
+	Key         string `yaml:"key,omitempty" json:"key" jsonschema:"private key, a PEM file that only its owner may read"`
+	Certificate string `yaml:"certificate,omitempty" json:"certificate" jsonschema:"certificate of the key, a PEM file"`
+	CA          string `yaml:"ca,omitempty" json:"ca" jsonschema:"certificate that the server's must be signed with, a PEM file"`
 }
 
 type rawBridge struct {

@@ -50,6 +50,7 @@ func scalarSchemas() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[scalar[below]]():              {Type: "string", Pattern: "^< ?[0-9.]+(ns|us|µs|ms|s|m)"},
 		reflect.TypeFor[scalar[share]]():              {Type: "string", Pattern: "^< ?[0-9.]+%$"},
 		reflect.TypeFor[scalar[day]]():                {Type: "string", Pattern: "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+		reflect.TypeFor[scalar[vnet.Endpoints]]():     {Type: "string", Pattern: "^(unix:/|(tcp|ssl):.+:[0-9]{1,5})"},
 		reflect.TypeFor[scalar[vnet.Allow]]():         {Types: []string{"string", "array"}, Items: text()},
 		reflect.TypeFor[scalar[vnet.Profile]]():       oneOf(vnet.Profiles()),
 		reflect.TypeFor[scalar[vnet.Mode]]():          oneOf(vnet.Modes()),

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -38,7 +39,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		goal, err := d.commit(ctx, tx)
 		d.last.outdated = true
 		switch {
-		case isConflict(err):
+		case ovsdb.IsConflict(err):
 			continue
 		case errors.Is(err, switchcfg.ErrUnreachable):
 			return plan.Changes, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
@@ -55,8 +56,8 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 
 // transaction is operations under construction.
 type transaction struct {
-	bridge uuid
-	ops    []operation
+	bridge ovsdb.UUID
+	ops    []ovsdb.Operation
 	// all names every device of the plan.
 	all []string
 	// wired names the devices that are ports afterwards.
@@ -121,51 +122,51 @@ func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) {
 		return
 	}
 	if s.bridge != c.After.Switch {
-		tx.mutate(where("name", s.bridge), condition{"ports", "delete", s.port.UUID})
+		tx.mutate(ovsdb.Where("name", s.bridge), ovsdb.Condition{"ports", "delete", s.port.UUID})
 		if c.After.Switch == "" {
 			return
 		}
-		tx.mutate(where("name", c.After.Switch), condition{"ports", "insert", s.port.UUID})
+		tx.mutate(ovsdb.Where("name", c.After.Switch), ovsdb.Condition{"ports", "insert", s.port.UUID})
 	}
 	if columns := changed(c, s.port.ExternalIDs); len(columns) > 0 {
 		tx.update("Port", s.port.UUID, columns)
 	}
 	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
-		tx.update("Interface", s.port.Interfaces.first(), row{"mtu_request": mtu})
+		tx.update("Interface", s.port.Interfaces.First(), ovsdb.Row{"mtu_request": mtu})
 	}
 }
 
 // guard makes the transaction fail when the bridge or the ports to change are
 // no longer the ones that were seen: on that bridge, and with that mark.
 func (tx *transaction) guard(v view, bridge string) {
-	holders := map[string]set[uuid]{bridge: {}}
+	holders := map[string]ovsdb.Set[ovsdb.UUID]{bridge: {}}
 	for _, device := range tx.all {
 		if s := v.ports[device]; s.port != nil {
 			holders[s.bridge] = append(holders[s.bridge], s.port.UUID)
-			tx.wait("Port", where("_uuid", s.port.UUID), row{"external_ids": s.port.ExternalIDs})
+			tx.wait("Port", ovsdb.Where("_uuid", s.port.UUID), ovsdb.Row{"external_ids": s.port.ExternalIDs})
 		}
 	}
 	for name, ports := range holders {
-		tx.wait("Bridge", []condition{{"name", "==", name}, {"ports", "includes", ports}}, row{"name": name})
+		tx.wait("Bridge", []ovsdb.Condition{{"name", "==", name}, {"ports", "includes", ports}}, ovsdb.Row{"name": name})
 	}
-	tx.wait("Bridge", where("_uuid", v.bridge), row{"name": bridge})
+	tx.wait("Bridge", ovsdb.Where("_uuid", v.bridge), ovsdb.Row{"name": bridge})
 }
 
 // wait is the operation that fails, at once, unless the one row that is asked
 // for is as given.
-func (tx *transaction) wait(table string, rows []condition, as row) {
+func (tx *transaction) wait(table string, rows []ovsdb.Condition, as ovsdb.Row) {
 	now := 0
-	tx.ops = append(tx.ops, operation{
+	tx.ops = append(tx.ops, ovsdb.Operation{
 		Op: "wait", Table: table, Timeout: &now, Until: "==",
-		Where: rows, Columns: slices.Collect(maps.Keys(as)), Rows: []row{as},
+		Where: rows, Columns: slices.Collect(maps.Keys(as)), Rows: []ovsdb.Row{as},
 	})
 }
 
 // changed is the columns of Port that the change touches. It writes all of
 // external_ids, with the keys of others, which the guard has made sure of.
-func changed(c switchcfg.Change, ids dict) row {
+func changed(c switchcfg.Change, ids ovsdb.Dict) ovsdb.Row {
 	before, after := c.Before.Settings, c.After.Settings
-	columns := row{}
+	columns := ovsdb.Row{}
 	if after.VLAN != nil && (before.VLAN == nil || !before.VLAN.Equal(*after.VLAN)) {
 		columns = encode(*after.VLAN).row()
 	}
@@ -183,12 +184,12 @@ func changed(c switchcfg.Change, ids dict) row {
 // untagged, and not the trunk of everything that Open vSwitch would make of it.
 func (tx *transaction) add(c switchcfg.Change) {
 	n := len(tx.ops) // no two have the same
-	device, port := namedUUID(fmt.Sprintf("interface%d", n)), namedUUID(fmt.Sprintf("port%d", n))
+	device, port := ovsdb.NamedUUID(fmt.Sprintf("interface%d", n)), ovsdb.NamedUUID(fmt.Sprintf("port%d", n))
 	vlan := c.After.Settings.VLAN
 	if vlan == nil {
 		vlan = &vnet.VLANSet{}
 	}
-	deviceRow := row{"name": c.Device, "external_ids": interfaceIDs(c.After.Owner)}
+	deviceRow := ovsdb.Row{"name": c.Device, "external_ids": interfaceIDs(c.After.Owner)}
 	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
 		deviceRow["mtu_request"] = mtu
 	}
@@ -197,17 +198,17 @@ func (tx *transaction) add(c switchcfg.Change) {
 	columns["interfaces"] = device
 	columns["protected"] = c.After.Settings.Flags[switchcfg.FlagIsolated] == vnet.ToggleOn
 	columns["external_ids"] = mark(c.After.Owner)
-	columns["other_config"] = dict{"transient": "true"}
+	columns["other_config"] = ovsdb.Dict{"transient": "true"}
 	tx.ops = append(tx.ops,
-		operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},
-		operation{Op: "insert", Table: "Port", Name: string(port), Row: columns})
-	tx.mutate(where("_uuid", tx.bridge), condition{"ports", "insert", port})
+		ovsdb.Operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},
+		ovsdb.Operation{Op: "insert", Table: "Port", Name: string(port), Row: columns})
+	tx.mutate(ovsdb.Where("_uuid", tx.bridge), ovsdb.Condition{"ports", "insert", port})
 }
 
-func (tx *transaction) update(table string, id uuid, columns row) {
-	tx.ops = append(tx.ops, operation{Op: "update", Table: table, Where: where("_uuid", id), Row: columns})
+func (tx *transaction) update(table string, id ovsdb.UUID, columns ovsdb.Row) {
+	tx.ops = append(tx.ops, ovsdb.Operation{Op: "update", Table: table, Where: ovsdb.Where("_uuid", id), Row: columns})
 }
 
-func (tx *transaction) mutate(bridge []condition, mutations ...condition) {
-	tx.ops = append(tx.ops, operation{Op: "mutate", Table: "Bridge", Where: bridge, Mutations: mutations})
+func (tx *transaction) mutate(bridge []ovsdb.Condition, mutations ...ovsdb.Condition) {
+	tx.ops = append(tx.ops, ovsdb.Operation{Op: "mutate", Table: "Bridge", Where: bridge, Mutations: mutations})
 }

@@ -22,14 +22,6 @@
 // is what "trunk: all" asks for. What these cannot say, such as
 // vlan_mode=dot1q-tunnel, is observed as the set's Extra.
 //
-// The package speaks JSON-RPC itself, with encoding/json to read it. The usual
-// client, libovsdb, makes a process that only imports it 3.2 to 3.6 times as
-// slow as an empty one, before it has said a word (5.8 to 7.7 ms against 1.8 to
-// 2.1: the initialisation of its metrics and validation libraries), and the
-// program that imports this package runs at every start of a guest, on hosts
-// without Open vSwitch too. Its wire types alone are cheap, but they panic on
-// malformed answers.
-//
 // Out of scope: making bridges, OVN, OpenFlow, QoS, bonds, and databases on
 // other hosts.
 package ovs

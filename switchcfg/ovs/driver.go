@@ -11,12 +11,16 @@ import (
 	"path/filepath"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// database is the name of the database that configures Open vSwitch.
-const database = "Open_vSwitch"
+// The database that configures Open vSwitch, and what people call it.
+const (
+	database = "Open_vSwitch"
+	product  = "Open vSwitch"
+)
 
 // Driver is a [switchcfg.Driver], [switchcfg.Learner] and [switchcfg.Vantager]
 // for one Open vSwitch bridge. It belongs to one goroutine at a time.
@@ -28,8 +32,8 @@ type Driver struct {
 	uplink string // that the spec names
 	runDir string
 	links  *rtnl.Conn
-	conn   *conn // nil when there is none
-	last   view  // what was seen last
+	db     *ovsdb.Client
+	last   view // what was seen last
 }
 
 var (
@@ -55,6 +59,15 @@ func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, erro
 	d := &Driver{name: sw.Name, uplink: sw.Uplink, runDir: defaultRunDir()}
 	for _, option := range options {
 		option(d)
+	}
+	d.db = &ovsdb.Client{
+		Product:   product,
+		Database:  database,
+		Endpoints: sw.Database,
+		TLS:       sw.TLS,
+	}
+	if len(sw.Database) == 0 {
+		d.db.Endpoints = vnet.Endpoints{{Transport: vnet.TransportUnix, Address: filepath.Join(d.runDir, "db.sock")}}
 	}
 	links, err := rtnl.Dial()
 	if err != nil {
@@ -102,60 +115,22 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 // Close implements [switchcfg.Driver].
 func (d *Driver) Close() error {
 	d.links.Close()
-	return d.hangUp()
-}
-
-func (d *Driver) hangUp() error {
-	if d.conn == nil {
-		return nil
-	}
-	err := d.conn.Close()
-	d.conn = nil
-	return err
-}
-
-// call calls OVSDB, connecting first where needed.
-func (d *Driver) call(ctx context.Context, method string, params ...any) (any, error) {
-	if d.conn == nil {
-		c, err := dial(ctx, filepath.Join(d.runDir, "db.sock"))
-		if err != nil {
-			return nil, err
-		}
-		d.conn = c
-	}
-	answer, err := d.conn.call(ctx, method, params...)
-	if errors.Is(err, switchcfg.ErrUnreachable) {
-		_ = d.hangUp() // it is broken already
-	}
-	return answer, err
+	return d.db.Close()
 }
 
 // transact carries out one transaction.
-func (d *Driver) transact(ctx context.Context, ops ...operation) (results, error) {
-	params := make([]any, 0, 1+len(ops))
-	params = append(params, database)
-	for _, op := range ops {
-		params = append(params, op)
-	}
-	answer, err := d.call(ctx, "transact", params...)
-	if err != nil {
-		return nil, err
-	}
-	var r results
-	if err := r.read(answer); err != nil {
-		return nil, fmt.Errorf("%s answers with something else: %w", d.conn.path, err)
-	}
-	return r, r.refusal()
+func (d *Driver) transact(ctx context.Context, ops ...ovsdb.Operation) (ovsdb.Results, error) {
+	return d.db.Transact(ctx, ops...)
 }
 
 // readBridge is the operation whose result, the first of its transaction,
 // bridge reads.
-func (d *Driver) readBridge(columns ...string) operation {
-	return read("Bridge", where("name", d.name), append(columns, "_uuid")...)
+func (d *Driver) readBridge(columns ...string) ovsdb.Operation {
+	return ovsdb.Select("Bridge", ovsdb.Where("name", d.name), append(columns, "_uuid")...)
 }
 
-func (d *Driver) bridge(results results) (record, error) {
-	rows, err := results.rows(0)
+func (d *Driver) bridge(results ovsdb.Results) (record, error) {
+	rows, err := ovsdb.Rows[record](results, 0)
 	if err != nil {
 		return record{}, fmt.Errorf("read the bridge: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -20,8 +21,8 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
 	results, err := d.transact(ctx, d.readBridge("ports", "stp_enable", "rstp_enable"),
-		read("Port", []condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "status", "rstp_status"),
-		read("Interface", []condition{}, "_uuid", "name", "link_state"))
+		ovsdb.Select("Port", []ovsdb.Condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "status", "rstp_status"),
+		ovsdb.Select("Interface", []ovsdb.Condition{}, "_uuid", "name", "link_state"))
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
 	}
@@ -29,11 +30,11 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
-	ports, err := results.rows(1)
+	ports, err := ovsdb.Rows[record](results, 1)
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
 	}
-	interfaces, err := results.rows(2)
+	interfaces, err := ovsdb.Rows[record](results, 2)
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read interfaces: %w", d.name, err)
 	}
@@ -44,7 +45,7 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 // interface called uplink, or is called so.
 func condense(bridge record, ports, interfaces []record, uplink string) switchcfg.Condition {
 	found := switchcfg.Condition{Forwarding: map[string]switchcfg.Forwarding{}}
-	byUUID := make(map[uuid]record, len(interfaces))
+	byUUID := make(map[ovsdb.UUID]record, len(interfaces))
 	for _, i := range interfaces {
 		byUUID[i.UUID] = i
 	}
@@ -60,7 +61,7 @@ func condense(bridge record, ports, interfaces []record, uplink string) switchcf
 		link, leads := false, uplink != "" && p.Name == uplink
 		for _, id := range p.Interfaces {
 			i := byUUID[id]
-			link = link || i.LinkState.first() == "up"
+			link = link || i.LinkState.First() == "up"
 			leads = leads || uplink != "" && i.Name == uplink
 		}
 		if leads {

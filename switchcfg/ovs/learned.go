@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -35,7 +36,7 @@ func (d *Driver) Learned(ctx context.Context) ([]switchcfg.Learned, error) {
 // portNumbers maps the numbers that ovs-vswitchd gives the ports of the bridge
 // to the names of those that may lead to guests.
 func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
-	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]condition{}), readInterfaces([]condition{}))
+	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]ovsdb.Condition{}), readInterfaces([]ovsdb.Condition{}))
 	if err != nil {
 		return nil, fmt.Errorf("read ports: %w", err)
 	}
@@ -43,11 +44,11 @@ func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := results.rows(1)
+	ports, err := ovsdb.Rows[record](results, 1)
 	if err != nil {
 		return nil, fmt.Errorf("read ports: %w", err)
 	}
-	interfaces, err := results.rows(2)
+	interfaces, err := ovsdb.Rows[record](results, 2)
 	if err != nil {
 		return nil, fmt.Errorf("read interfaces: %w", err)
 	}
@@ -58,7 +59,7 @@ func (d *Driver) portNumbers(ctx context.Context) (map[string]string, error) {
 // one, or several of a bond.
 func numbers(bridge record, ports, interfaces []record) map[string]string {
 	ours := bridge.has()
-	portOf := map[uuid]string{}
+	portOf := map[ovsdb.UUID]string{}
 	for _, p := range ports {
 		for _, id := range p.Interfaces {
 			if ours[p.UUID] {
@@ -69,14 +70,14 @@ func numbers(bridge record, ports, interfaces []record) map[string]string {
 	names := map[string]string{}
 	for _, i := range interfaces {
 		if name := portOf[i.UUID]; name != "" && i.Type != "internal" {
-			names[strconv.Itoa(i.PortNumber.first())] = name
+			names[strconv.Itoa(i.PortNumber.First())] = name
 		}
 	}
 	return names
 }
 
 // control sends a command to ovs-vswitchd, as ovs-appctl(8) does.
-func (d *Driver) control(ctx context.Context, command string, args ...any) (string, error) {
+func (d *Driver) control(ctx context.Context, command string, args ...string) (string, error) {
 	pidFile := filepath.Join(d.runDir, "ovs-vswitchd.pid")
 	pid, err := os.ReadFile(pidFile)
 	if errors.Is(err, fs.ErrPermission) {
@@ -85,20 +86,13 @@ func (d *Driver) control(ctx context.Context, command string, args ...any) (stri
 	if err != nil {
 		return "", fmt.Errorf("ovs-vswitchd %w: is it running? (no %s)", switchcfg.ErrUnreachable, pidFile)
 	}
-	c, err := dial(ctx, filepath.Join(d.runDir, fmt.Sprintf("ovs-vswitchd.%s.ctl", strings.TrimSpace(string(pid)))))
+	socket := filepath.Join(d.runDir, fmt.Sprintf("ovs-vswitchd.%s.ctl", strings.TrimSpace(string(pid))))
+	c, err := ovsdb.Dial(ctx, product, vnet.Endpoint{Transport: vnet.TransportUnix, Address: socket}, vnet.TLS{})
 	if err != nil {
 		return "", err
 	}
 	defer c.Close() //nolint:errcheck // a connection that was only read from
-	answer, err := c.call(ctx, command, args...)
-	if err != nil {
-		return "", err
-	}
-	var text string
-	if err := readValue(&text, answer); err != nil {
-		return "", fmt.Errorf("%s answers %s with something else: %w", c.path, command, err)
-	}
-	return text, nil
+	return c.Command(ctx, command, args...)
 }
 
 // parseFDB reads the table of fdb/show: port, VLAN, MAC, age. Lines that are

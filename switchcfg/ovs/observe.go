@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -34,7 +35,7 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 
 // view is what OVSDB says about some devices.
 type view struct {
-	bridge uuid
+	bridge ovsdb.UUID
 	ports  map[string]seen
 	// outdated is set once the driver has changed something.
 	outdated bool
@@ -60,10 +61,10 @@ func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) 
 	if scope.Devices == nil {
 		return d.lookAll(ctx)
 	}
-	ops := make([]operation, 0, 1+len(scope.Devices))
+	ops := make([]ovsdb.Operation, 0, 1+len(scope.Devices))
 	ops = append(ops, d.readBridge("ports"))
 	for _, device := range scope.Devices {
-		ops = append(ops, readPorts(where("name", device)))
+		ops = append(ops, readPorts(ovsdb.Where("name", device)))
 	}
 	results, err := d.transact(ctx, ops...)
 	if err != nil {
@@ -81,7 +82,7 @@ func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) 
 }
 
 // newView reads the answers to look. The ports of foreign are on other bridges.
-func (d *Driver) newView(results results, devices []string) (v view, foreign []string, err error) {
+func (d *Driver) newView(results ovsdb.Results, devices []string) (v view, foreign []string, err error) {
 	bridge, err := d.bridge(results)
 	if err != nil {
 		return view{}, nil, err
@@ -89,7 +90,7 @@ func (d *Driver) newView(results results, devices []string) (v view, foreign []s
 	ours := bridge.has()
 	v = view{bridge: bridge.UUID, ports: make(map[string]seen, len(devices))}
 	for i, device := range devices {
-		ports, err := results.rows(1 + i)
+		ports, err := ovsdb.Rows[record](results, 1+i)
 		if err != nil {
 			return view{}, nil, fmt.Errorf("read port %s: %w", device, err)
 		}
@@ -107,16 +108,16 @@ func (d *Driver) newView(results results, devices []string) (v view, foreign []s
 
 // lookElsewhere finds the bridges of the ports that are not on this one.
 func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) error {
-	ops := make([]operation, len(devices))
+	ops := make([]ovsdb.Operation, len(devices))
 	for i, device := range devices {
-		ops[i] = read("Bridge", []condition{{"ports", "includes", v.ports[device].port.UUID}}, "name")
+		ops[i] = ovsdb.Select("Bridge", []ovsdb.Condition{{"ports", "includes", v.ports[device].port.UUID}}, "name")
 	}
 	results, err := d.transact(ctx, ops...)
 	if err != nil {
 		return fmt.Errorf("read the bridges: %w", err)
 	}
 	for i, device := range devices {
-		bridges, err := results.rows(i)
+		bridges, err := ovsdb.Rows[record](results, i)
 		if err != nil {
 			return fmt.Errorf("read the bridge of %s: %w", device, err)
 		}
@@ -132,7 +133,7 @@ func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) er
 // lookAll looks at every port of the bridge but the one that every bridge has
 // of its own name, which is the host's.
 func (d *Driver) lookAll(ctx context.Context) (view, error) {
-	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]condition{}))
+	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]ovsdb.Condition{}))
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
@@ -140,7 +141,7 @@ func (d *Driver) lookAll(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	ports, err := results.rows(1)
+	ports, err := ovsdb.Rows[record](results, 1)
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
@@ -173,7 +174,7 @@ func (d *Driver) ports(ctx context.Context, v view, devices []string) (map[strin
 		case s.port == nil:
 			exists = false
 		default:
-			port.Settings.MTU, exists, err = d.virtual(ctx, device, s.port.Interfaces.first())
+			port.Settings.MTU, exists, err = d.virtual(ctx, device, s.port.Interfaces.First())
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", device, err)
@@ -211,14 +212,14 @@ func (s seen) known(device string) switchcfg.Port {
 // virtual asks about a port that the kernel has no device of. It is there all
 // the same if it is a bond, or of a type that is not the kernel's, such as a
 // vhost-user socket.
-func (d *Driver) virtual(ctx context.Context, device string, id uuid) (mtu int, exists bool, err error) {
-	results, err := d.transact(ctx, readInterfaces(where("_uuid", id)))
+func (d *Driver) virtual(ctx context.Context, device string, id ovsdb.UUID) (mtu int, exists bool, err error) {
+	results, err := d.transact(ctx, readInterfaces(ovsdb.Where("_uuid", id)))
 	if err != nil {
 		return 0, false, err
 	}
-	rows, err := results.rows(0)
+	rows, err := ovsdb.Rows[record](results, 0)
 	if err != nil || len(rows) == 0 {
 		return 0, false, err
 	}
-	return rows[0].MTU.first(), rows[0].virtual() || rows[0].Name != device, nil
+	return rows[0].MTU.First(), rows[0].virtual() || rows[0].Name != device, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -23,48 +24,33 @@ const (
 
 // record is a row of any table, with the columns that were asked for.
 type record struct {
-	UUID        uuid
+	UUID        ovsdb.UUID
 	Name        string
-	ExternalIDs dict
+	ExternalIDs ovsdb.Dict
 
 	// Of the Open_vSwitch table.
 	NextCfg int
 
 	// Of a bridge.
-	Ports     set[uuid]
+	Ports     ovsdb.Set[ovsdb.UUID]
 	STP, RSTP bool
 
 	// Of a port. It has several interfaces only when it is a bond.
-	Interfaces set[uuid]
+	Interfaces ovsdb.Set[ovsdb.UUID]
 	Protected  bool
 	vlanColumns
-	Status, RSTPStatus dict
+	Status, RSTPStatus ovsdb.Dict
 
 	// Of an interface, the device of a port.
 	Type       string
-	MTU        set[int]
-	Error      set[string]
-	PortNumber set[int]
-	LinkState  set[string]
+	MTU        ovsdb.Set[int]
+	Error      ovsdb.Set[string]
+	PortNumber ovsdb.Set[int]
+	LinkState  ovsdb.Set[string]
 }
 
-func (r *record) read(v any) error {
-	columns, ok := v.(map[string]any)
-	if !ok {
-		return fmt.Errorf("%.60s is no row", fmt.Sprint(v))
-	}
-	for name, value := range columns {
-		if into := r.column(name); into != nil {
-			if err := readValue(into, value); err != nil {
-				return fmt.Errorf("column %s: %w", name, err)
-			}
-		}
-	}
-	return nil
-}
-
-// column points to the column, or is nil for one that is never asked for.
-func (r *record) column(name string) any {
+// Column implements [ovsdb.Record].
+func (r *record) Column(name string) any {
 	switch name {
 	case "_uuid":
 		return &r.UUID
@@ -99,7 +85,7 @@ func (r *record) column(name string) any {
 	}
 }
 
-// condition is column for those that tell how things are going.
+// condition is Column for those that tell how things are going.
 func (r *record) condition(name string) any {
 	switch name {
 	case "stp_enable":
@@ -117,20 +103,20 @@ func (r *record) condition(name string) any {
 }
 
 // has is the ports of the bridge, for looking one up.
-func (r record) has() map[uuid]bool {
-	all := make(map[uuid]bool, len(r.Ports))
+func (r record) has() map[ovsdb.UUID]bool {
+	all := make(map[ovsdb.UUID]bool, len(r.Ports))
 	for _, id := range r.Ports {
 		all[id] = true
 	}
 	return all
 }
 
-func readPorts(rows []condition) operation {
-	return read("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode")
+func readPorts(rows []ovsdb.Condition) ovsdb.Operation {
+	return ovsdb.Select("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode")
 }
 
-func readInterfaces(rows []condition) operation {
-	return read("Interface", rows, "_uuid", "name", "type", "mtu", "error", "ofport")
+func readInterfaces(rows []ovsdb.Condition) ovsdb.Operation {
+	return ovsdb.Select("Interface", rows, "_uuid", "name", "type", "mtu", "error", "ofport")
 }
 
 // virtual reports whether the kernel knows nothing of an interface of this
@@ -140,20 +126,20 @@ func (r record) virtual() bool {
 }
 
 // owner reads the mark. A mark without a readable MAC is still ours.
-func owner(ids dict) switchcfg.Owner {
+func owner(ids ovsdb.Dict) switchcfg.Owner {
 	mac, _ := vnet.ParseMAC(ids[keyMAC])
 	return switchcfg.Owner{Guest: ids[keyGuest], MAC: mac, Network: ids[keyNetwork]}
 }
 
 // mark is owner as external_ids.
-func mark(o switchcfg.Owner) dict {
-	ids := dict{keyGuest: o.Guest, keyMAC: o.MAC.String(), keyNetwork: o.Network}
+func mark(o switchcfg.Owner) ovsdb.Dict {
+	ids := ovsdb.Dict{keyGuest: o.Guest, keyMAC: o.MAC.String(), keyNetwork: o.Network}
 	maps.DeleteFunc(ids, func(_, value string) bool { return value == "" })
 	return ids
 }
 
 // remark is external_ids with the mark of o in place of any other of ours.
-func remark(ids dict, o switchcfg.Owner) dict {
+func remark(ids ovsdb.Dict, o switchcfg.Owner) ovsdb.Dict {
 	all := mark(o)
 	for key, value := range ids {
 		if key != keyGuest && key != keyMAC && key != keyNetwork {
@@ -165,8 +151,8 @@ func remark(ids dict, o switchcfg.Owner) dict {
 
 // interfaceIDs is what libvirt writes to an interface that it adds
 // (virNetDevOpenvswitchAddPort), so that controllers find the guest by it.
-func interfaceIDs(o switchcfg.Owner) dict {
-	ids := dict{"iface-id": newUUID(), "iface-status": "active"}
+func interfaceIDs(o switchcfg.Owner) ovsdb.Dict {
+	ids := ovsdb.Dict{"iface-id": newUUID(), "iface-status": "active"}
 	if !o.MAC.IsZero() {
 		ids["attached-mac"] = o.MAC.String()
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/vantage"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -37,7 +38,7 @@ func (d *Driver) openVantage(ctx context.Context, vlan vnet.VLANID) (string, err
 	for name, s := range v.ports {
 		if vantage.Stale(s.port.ExternalIDs[keyVantage]) {
 			tx.all = append(tx.all, name)
-			tx.mutate(where("_uuid", v.bridge), condition{"ports", "delete", s.port.UUID})
+			tx.mutate(ovsdb.Where("_uuid", v.bridge), ovsdb.Condition{"ports", "delete", s.port.UUID})
 		}
 	}
 	device, err := d.freeName(ctx, v)
@@ -75,16 +76,16 @@ func (tx *transaction) addInternal(device, mark string, vlan vnet.VLANID) {
 	tx.all, tx.wired = append(tx.all, device), append(tx.wired, device)
 	columns := encode(vnet.VLANSet{Access: vlan}).row()
 	columns["name"] = device
-	columns["interfaces"] = namedUUID("vantage_interface")
-	columns["external_ids"] = dict{keyVantage: mark}
-	columns["other_config"] = dict{"transient": "true"}
+	columns["interfaces"] = ovsdb.NamedUUID("vantage_interface")
+	columns["external_ids"] = ovsdb.Dict{keyVantage: mark}
+	columns["other_config"] = ovsdb.Dict{"transient": "true"}
 	tx.ops = append(tx.ops,
-		operation{
+		ovsdb.Operation{
 			Op: "insert", Table: "Interface", Name: "vantage_interface",
-			Row: row{"name": device, "type": "internal"},
+			Row: ovsdb.Row{"name": device, "type": "internal"},
 		},
-		operation{Op: "insert", Table: "Port", Name: "vantage_port", Row: columns})
-	tx.mutate(where("_uuid", tx.bridge), condition{"ports", "insert", namedUUID("vantage_port")})
+		ovsdb.Operation{Op: "insert", Table: "Port", Name: "vantage_port", Row: columns})
+	tx.mutate(ovsdb.Where("_uuid", tx.bridge), ovsdb.Condition{"ports", "insert", ovsdb.NamedUUID("vantage_port")})
 }
 
 func (d *Driver) bringUp(ctx context.Context, device string) error {
@@ -116,7 +117,7 @@ func (d *Driver) CloseVantage(ctx context.Context, device string) error {
 		return fmt.Errorf("switch %s: close vantage %s: %w: it is no vantage", d.name, device, switchcfg.ErrNotOwned)
 	}
 	tx := &transaction{bridge: v.bridge, all: []string{device}}
-	tx.mutate(where("_uuid", v.bridge), condition{"ports", "delete", s.port.UUID})
+	tx.mutate(ovsdb.Where("_uuid", v.bridge), ovsdb.Condition{"ports", "delete", s.port.UUID})
 	goal, err := d.commit(ctx, tx)
 	if err == nil {
 		err = d.inForce(ctx, goal, tx)

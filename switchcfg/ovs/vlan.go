@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -23,14 +24,14 @@ const (
 // vlanColumns is the columns of a Port that make its VLAN membership
 // (ovs-vswitchd.conf.db(5), "VLAN Configuration").
 type vlanColumns struct {
-	Tag    set[int]
-	Trunks set[int]
-	Mode   set[string]
+	Tag    ovsdb.Set[int]
+	Trunks ovsdb.Set[int]
+	Mode   ovsdb.Set[string]
 }
 
 // row is the columns as a row to write.
-func (c vlanColumns) row() row {
-	return row{"tag": c.Tag, "trunks": c.Trunks, "vlan_mode": c.Mode}
+func (c vlanColumns) row() ovsdb.Row {
+	return ovsdb.Row{"tag": c.Tag, "trunks": c.Trunks, "vlan_mode": c.Mode}
 }
 
 // decode is what the columns mean. What a [vnet.VLANSet] cannot say is in its
@@ -45,14 +46,14 @@ func decode(c vlanColumns) *vnet.VLANSet {
 
 // plain is decode for the columns that a VLANSet can express.
 func plain(c vlanColumns) vnet.VLANSet {
-	mode := c.Mode.first()
+	mode := c.Mode.First()
 	if mode == "" {
 		mode = modeTrunk
 		if len(c.Tag) > 0 {
 			mode = modeAccess
 		}
 	}
-	tag := vnet.VLANID(c.Tag.first())
+	tag := vnet.VLANID(c.Tag.First())
 	trunk := vnet.AllVLANs()
 	if len(c.Trunks) > 0 {
 		trunk = ranges(slices.DeleteFunc(slices.Clone(c.Trunks), func(id int) bool { return !vnet.VLANID(id).Valid() }))
@@ -73,7 +74,7 @@ func encode(s vnet.VLANSet) vlanColumns {
 		return parseColumns(s.Extra)
 	}
 	if !s.IsTrunk() {
-		return vlanColumns{Tag: set[int]{int(s.Access)}}
+		return vlanColumns{Tag: ovsdb.Set[int]{int(s.Access)}}
 	}
 	var c vlanColumns
 	if !slices.Equal(s.Trunk.Normal(), vnet.AllVLANs()) {
@@ -82,13 +83,13 @@ func encode(s vnet.VLANSet) vlanColumns {
 	if s.Native == 0 {
 		return c
 	}
-	c.Tag = set[int]{int(s.Native)}
-	c.Mode = set[string]{modeNativeUntagged}
+	c.Tag = ovsdb.Set[int]{int(s.Native)}
+	c.Mode = ovsdb.Set[string]{modeNativeUntagged}
 	if s.NativeTagged {
-		c.Mode = set[string]{modeNativeTagged}
+		c.Mode = ovsdb.Set[string]{modeNativeTagged}
 	}
 	if len(s.Trunk) == 0 {
-		c.Trunks = set[int]{int(s.Native)} // no trunks at all would be all VLANs
+		c.Trunks = ovsdb.Set[int]{int(s.Native)} // no trunks at all would be all VLANs
 	}
 	return c
 }
@@ -101,7 +102,7 @@ func (c vlanColumns) equal(other vlanColumns) bool {
 }
 
 func (c vlanColumns) mode() string {
-	switch mode := c.Mode.first(); {
+	switch mode := c.Mode.First(); {
 	case mode == modeAccess && len(c.Tag) > 0, mode == modeTrunk && len(c.Tag) == 0:
 		return ""
 	default:
@@ -114,13 +115,13 @@ func (c vlanColumns) mode() string {
 func (c vlanColumns) String() string {
 	var words []string
 	if len(c.Tag) > 0 {
-		words = append(words, "tag="+strconv.Itoa(c.Tag.first()))
+		words = append(words, "tag="+strconv.Itoa(c.Tag.First()))
 	}
 	if len(c.Trunks) > 0 {
 		words = append(words, "trunks="+ranges(c.Trunks).String())
 	}
 	if len(c.Mode) > 0 {
-		words = append(words, "vlan_mode="+c.Mode.first())
+		words = append(words, "vlan_mode="+c.Mode.First())
 	}
 	return strings.Join(words, " ")
 }
@@ -134,7 +135,7 @@ func parseColumns(text string) vlanColumns {
 		case "tag":
 			var tag int
 			if _, err := fmt.Sscan(value, &tag); err == nil {
-				c.Tag = set[int]{tag}
+				c.Tag = ovsdb.Set[int]{tag}
 			}
 		case "trunks":
 			for item := range strings.SplitSeq(value, ",") {
@@ -149,7 +150,7 @@ func parseColumns(text string) vlanColumns {
 				}
 			}
 		case "vlan_mode":
-			c.Mode = set[string]{value}
+			c.Mode = ovsdb.Set[string]{value}
 		}
 	}
 	return c
@@ -165,8 +166,8 @@ func ranges(ids []int) vnet.VLANRanges {
 }
 
 // ids makes single VLANs of ranges.
-func ids(list vnet.VLANRanges) set[int] {
-	var all set[int]
+func ids(list vnet.VLANRanges) ovsdb.Set[int] {
+	var all ovsdb.Set[int]
 	for _, r := range list.Normal() {
 		for id := int(r.First); id <= int(r.Last); id++ {
 			all = append(all, id)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The virt-vnet Authors
 
-package ovs
+package ovsdb
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 // writable is a value that knows its notation on the wire.
 type writable interface{ appendTo(text []byte) []byte }
 
-// readable is a value that can be read from its notation as conn.receive
+// readable is a value that can be read from its notation as Conn.receive
 // returns it.
 type readable interface{ read(v any) error }
 
@@ -101,47 +101,47 @@ func tagged(v any, tag string) (value any, ok bool) {
 	return pair[1], true
 }
 
-// uuid is a row's identity. On the wire it is ["uuid","..."] (RFC 7047 section
+// UUID is a row's identity. On the wire it is ["uuid","..."] (RFC 7047 section
 // 5.1).
-type uuid string
+type UUID string
 
-func (u uuid) appendTo(text []byte) []byte { return appendPair(text, "uuid", string(u)) }
+func (u UUID) appendTo(text []byte) []byte { return appendPair(text, "uuid", string(u)) }
 
-func (u *uuid) read(v any) error {
+func (u *UUID) read(v any) error {
 	value, _ := tagged(v, "uuid")
 	id, _ := value.(string)
 	if id == "" {
 		return fmt.Errorf("%.60s is no UUID", fmt.Sprint(v))
 	}
-	*u = uuid(id)
+	*u = UUID(id)
 	return nil
 }
 
-// namedUUID stands for a row that the same transaction inserts.
-type namedUUID string
+// NamedUUID stands for a row that the same transaction inserts.
+type NamedUUID string
 
-func (n namedUUID) appendTo(text []byte) []byte {
+func (n NamedUUID) appendTo(text []byte) []byte {
 	return appendPair(text, "named-uuid", string(n))
 }
 
-// set is a column of any number of values. On the wire one value is itself,
+// Set is a column of any number of values. On the wire one value is itself,
 // anything else ["set",[...]].
-type set[T any] []T
+type Set[T any] []T
 
-func (s set[T]) appendTo(text []byte) []byte {
+func (s Set[T]) appendTo(text []byte) []byte {
 	text = append(text, `["set",`...)
 	text = appendList(text, s)
 	return append(text, ']')
 }
 
-func (s *set[T]) read(v any) error {
+func (s *Set[T]) read(v any) error {
 	values := []any{v}
 	if all, ok := tagged(v, "set"); ok {
 		if values, ok = all.([]any); !ok {
 			return fmt.Errorf("%.60s is no set", fmt.Sprint(v))
 		}
 	}
-	*s = make(set[T], len(values))
+	*s = make(Set[T], len(values))
 	for i, value := range values {
 		if err := readValue(&(*s)[i], value); err != nil {
 			return err
@@ -150,8 +150,8 @@ func (s *set[T]) read(v any) error {
 	return nil
 }
 
-// first returns the value of an optional column, or the zero value.
-func (s set[T]) first() T {
+// First returns the value of an optional column, or the zero value.
+func (s Set[T]) First() T {
 	if len(s) == 0 {
 		var zero T
 		return zero
@@ -159,10 +159,10 @@ func (s set[T]) first() T {
 	return s[0]
 }
 
-// dict is a column of keys and values: ["map",[[k,v],...]] on the wire.
-type dict map[string]string
+// Dict is a column of keys and values: ["map",[[k,v],...]] on the wire.
+type Dict map[string]string
 
-func (d dict) appendTo(text []byte) []byte {
+func (d Dict) appendTo(text []byte) []byte {
 	text = append(text, `["map",[`...)
 	separator := ""
 	for key, value := range d {
@@ -172,13 +172,13 @@ func (d dict) appendTo(text []byte) []byte {
 	return append(text, ']', ']')
 }
 
-func (d *dict) read(v any) error {
+func (d *Dict) read(v any) error {
 	value, _ := tagged(v, "map")
 	pairs, ok := value.([]any)
 	if !ok {
 		return fmt.Errorf("%.60s is no map", fmt.Sprint(v))
 	}
-	*d = make(dict, len(pairs))
+	*d = make(Dict, len(pairs))
 	for _, p := range pairs {
 		var pair [2]string
 		list, _ := p.([]any)
@@ -195,10 +195,11 @@ func (d *dict) read(v any) error {
 	return nil
 }
 
-// row is columns to write.
-type row map[string]any
+// Row is columns to write: strings, bools, ints, [UUID], [NamedUUID], [Set] and
+// [Dict].
+type Row map[string]any
 
-func (r row) appendTo(text []byte) []byte {
+func (r Row) appendTo(text []byte) []byte {
 	text = append(text, '{')
 	separator := ""
 	for column, value := range r {
