@@ -37,6 +37,7 @@ func TestSpecPage(t *testing.T) {
 	b.WriteString("# The spec\n\nYAML files in `/etc/virt-vnet`, read together. Unknown keys, keys given twice and names that refer to\n" +
 		"nothing are errors, with file and line. [spec.schema.json](spec.schema.json) is the same for editors; `virt-vnet schema` prints it.\n")
 	section(&b, "Top level", &schema)
+	section(&b, "`hosts.NAME`", schema.Properties["hosts"].AdditionalProperties)
 	section(&b, "`switches.NAME`", schema.Properties["switches"].AdditionalProperties)
 	section(&b, "`switches.NAME.tls`", schema.Properties["switches"].AdditionalProperties.Properties["tls"])
 	section(&b, "`switches.NAME.bridge`", schema.Properties["switches"].AdditionalProperties.Properties["bridge"])

@@ -78,7 +78,7 @@ func (env Env) handle(ctx context.Context, h Handler, ev Event, err error) (exit
 	op := operation(ev)
 	if err == nil {
 		err = env.guard(ctx, func(ctx context.Context) error { return op.run(ctx, h, ev) })
-	} else if op.pick == nil {
+	} else if !op.needsPayload() {
 		err = nil // nothing of it is needed
 	}
 	run := state.Run{Time: began, Driver: ev.Driver, Object: ev.Object, Operation: ev.Operation, Result: state.ResultOK}

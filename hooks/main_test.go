@@ -59,6 +59,9 @@ func call(t *testing.T, driver, operation, stdin string, f func(context.Context)
 	h := hooks.Handler{
 		Prepare: handle("prepare"), Start: handle("start"), Started: handle("started"),
 		Stopped: handle("stopped"), Reconnect: handle("reconnect"), PortCreated: handle("port-created"),
+		Network: func(ctx context.Context, n libvirtnet.HookNetwork) error {
+			return handle("network")(ctx, libvirtnet.Domain{Name: n.Name})
+		},
 	}
 	var stdout, stderr, log bytes.Buffer
 	c.code = hooks.Main(t.Context(), hooks.Env{
@@ -188,7 +191,6 @@ func TestMainReachesHandler(t *testing.T) {
 		{"qemu", "restore", ""},
 		{"lxc", "start", ""},
 		{"daemon", "shutdown", ""},
-		{"network", "started", ""},
 		{"network", "start", ""},
 		{"network", "port-deleted", ""},
 		{"network", "updated", ""},
@@ -198,8 +200,9 @@ func TestMainReachesHandler(t *testing.T) {
 		{"qemu", "stopped", "stopped g1"},
 		{"qemu", "release", "stopped g1"},
 		{"qemu", "reconnect", "reconnect g1"},
-		{"network", "port-created", "port-created g1"},
-		{"network", "plugged", "port-created g1"},
+		{"network", "started", "network red"},
+		{"network", "port-created", "network red,port-created g1"},
+		{"network", "plugged", "network red,port-created g1"},
 	} {
 		c := call(t, tc.driver, tc.operation, payload(tc.driver), func(context.Context) error { return nil })
 		if got := strings.Join(c.reached, ","); got != tc.want {

@@ -23,6 +23,9 @@ type Handler struct {
 	Stopped func(context.Context, libvirtnet.Domain) error
 	// Reconnect is called for each running guest when libvirt restarts.
 	Reconnect func(context.Context, libvirtnet.Domain) error
+	// Network is called with a network of ours that starts, and before a guest
+	// gets a NIC in one.
+	Network func(context.Context, libvirtnet.HookNetwork) error
 	// PortCreated is called before a guest gets a NIC in a network, also at
 	// hot-plug. The domain has that one NIC.
 	PortCreated func(context.Context, libvirtnet.Domain) error
@@ -64,6 +67,7 @@ type Operation struct {
 	pick  func(Handler) func(context.Context, libvirtnet.Domain) error
 	parse func(payload []byte) (libvirtnet.Domain, error)
 	wires bool // it brings ports to their wanted state
+	learn bool // its payload says what there is to know of a network
 }
 
 // Operations returns the operation table. Whatever is not in it, virt-vnet does
@@ -103,11 +107,15 @@ func Operations() []Operation {
 		{Driver: "qemu", Name: "migrate", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
 		{Driver: "qemu", Name: "restore", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
 		{
-			Driver: "network", Name: "port-created", OnFailure: Refuse, parse: parsePort, Does: portCheck,
+			Driver: "network", Name: "started", OnFailure: Pass, learn: true,
+			Does: "keep the record of a network of ours that another machine has defined here",
+		},
+		{
+			Driver: "network", Name: "port-created", OnFailure: Refuse, parse: parsePort, Does: portCheck, learn: true,
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.PortCreated },
 		},
 		{
-			Driver: "network", Name: "plugged", OnFailure: Refuse, parse: parsePort, Does: portCheck + " (libvirt before 5.5)",
+			Driver: "network", Name: "plugged", OnFailure: Refuse, parse: parsePort, learn: true, Does: portCheck + " (libvirt before 5.5)",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.PortCreated },
 		},
 	}
@@ -123,8 +131,20 @@ func operation(ev Event) Operation {
 	return ops[i]
 }
 
+// needsPayload reports whether the operation is about what libvirt says on stdin.
+func (op Operation) needsPayload() bool { return op.pick != nil || op.learn }
+
 // run calls the handler for ev.
 func (op Operation) run(ctx context.Context, h Handler, ev Event) error {
+	if op.learn && h.Network != nil {
+		network, err := libvirtnet.ParseHookNetwork(ev.Payload)
+		if err == nil {
+			err = h.Network(ctx, network)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if op.pick == nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ package hooks
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,7 @@ func (w *Wirer) Handler() Handler {
 		Started:     w.Started,
 		Stopped:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.Unwire(ctx, dom.UUID) },
 		Reconnect:   w.reconnect,
+		Network:     w.learn,
 		PortCreated: w.Preflight,
 	}
 }
@@ -99,7 +101,7 @@ func (w *Wirer) legs(dom libvirtnet.Domain) []leg { return w.legsKnowing(dom, ma
 // legsKnowing is legs that looks up only what is not known yet.
 func (w *Wirer) legsKnowing(dom libvirtnet.Domain, known map[string]lookup) []leg {
 	legs := make([]leg, len(dom.NICs))
-	spec := &specLookup{store: w.Store, guest: dom.Name}
+	spec := &specLookup{store: w.Store, guest: dom.Name, carried: dom.Record}
 	for i, nic := range dom.NICs {
 		found, ok := known[nic.Network]
 		if !ok && nic.Network != "" {
@@ -116,16 +118,32 @@ func (w *Wirer) legsKnowing(dom libvirtnet.Domain, known map[string]lookup) []le
 type specLookup struct {
 	store state.Store
 	guest string
-	done  bool
-	nics  []vnet.NIC // those that are not taken yet
-	err   error
+	// carried is what the guest itself has with it, from another machine. A
+	// record of this one goes before.
+	carried string
+	done    bool
+	nics    []vnet.NIC // those that are not taken yet
+	err     error
+}
+
+// read returns the NICs that the spec has.
+func (s *specLookup) read() ([]vnet.NIC, error) {
+	record, err := s.store.GuestSpec(s.guest)
+	if !errors.Is(err, fs.ErrNotExist) || s.carried == "" {
+		return record.Guest.NICs, err
+	}
+	var g vnet.Guest
+	if err := json.Unmarshal([]byte(s.carried), &g); err != nil {
+		return nil, fmt.Errorf("the record in its metadata: %w: %w", state.ErrDamaged, err)
+	}
+	return g.NICs, nil
 }
 
 // own returns the sources that the spec gives to a NIC.
 func (s *specLookup) own(nic libvirtnet.DomainNIC) (vnet.Allow, error) {
 	if !s.done {
-		record, err := s.store.GuestSpec(s.guest)
-		s.done, s.nics, s.err = true, record.Guest.NICs, err
+		s.done = true
+		s.nics, s.err = s.read()
 	}
 	if errors.Is(s.err, fs.ErrNotExist) {
 		return vnet.Allow{}, nil

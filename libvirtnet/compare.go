@@ -43,7 +43,7 @@ func SameNetwork(have, want string) bool {
 }
 
 // ignoreIdentity takes out what identifies or describes a network and does not
-// configure it, and the metadata of others.
+// configure it, the metadata of others, and the record in ours.
 func ignoreIdentity(t *tree) {
 	t.drop("uuid", "title", "description")
 	metadata := t.child("metadata")
@@ -51,6 +51,9 @@ func ignoreIdentity(t *tree) {
 		return
 	}
 	metadata.children = slices.DeleteFunc(metadata.children, func(c *tree) bool { return c.name.Space != Namespace })
+	for _, c := range metadata.children {
+		c.text = ""
+	}
 	if metadata.bare() {
 		t.drop("metadata")
 	}

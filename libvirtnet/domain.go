@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -19,6 +20,8 @@ type Domain struct {
 	UUID string `json:"uuid,omitempty"`
 	// NICs are in the order of the XML.
 	NICs []DomainNIC `json:"nics,omitempty"`
+	// Record is what the guest's metadata says of the spec: see [GuestRecord].
+	Record string `json:"record,omitempty"`
 	// Agent is set in the XML of a running guest in which a QEMU guest agent
 	// has opened its channel.
 	Agent bool `json:"agent,omitempty"`
@@ -92,7 +95,7 @@ func ParseDomain(data []byte) (Domain, error) {
 	if err := decodeBy(data, "domain", x.read); err != nil {
 		return Domain{}, err
 	}
-	d := Domain{Name: x.Name, Agent: x.Agent}
+	d := Domain{Name: x.Name, Record: strings.TrimSpace(x.Record), Agent: x.Agent}
 	if d.Name == "" {
 		return Domain{}, errors.New("domain XML: /domain/name: missing: want the name of the guest")
 	}

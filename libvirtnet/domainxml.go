@@ -12,9 +12,9 @@ import (
 // element, because each start of a guest waits for it: [xml.Unmarshal] first
 // learns from the types what to look for, and takes twice as long.
 type domainXML struct {
-	Name, UUID string
-	NICs       []nicXML
-	Agent      bool
+	Name, UUID, Record string
+	NICs               []nicXML
+	Agent              bool
 }
 
 // nicXML is the text in an <interface>.
@@ -76,7 +76,7 @@ func (x *domainXML) read(d *xml.Decoder, _ xml.StartElement) error {
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
-			open = append(open, token.Name.Local)
+			open = append(open, elementName(token.Name))
 			x.forget(open)
 			if inNIC(open) {
 				nic.start(strings.Join(open[2:], "/"), token.Attr, fields)
@@ -95,6 +95,17 @@ func (x *domainXML) read(d *xml.Decoder, _ xml.StartElement) error {
 			open = open[:len(open)-1]
 		}
 	}
+}
+
+// guestMark is the name of our element in a domain's <metadata>.
+const guestMark = Namespace + " guest"
+
+// elementName is the name of an element, with the namespace if that is ours.
+func elementName(name xml.Name) string {
+	if name.Space == Namespace {
+		return name.Space + " " + name.Local
+	}
+	return name.Local
 }
 
 // inNIC reports whether the innermost of the open elements is an <interface> or
@@ -143,6 +154,9 @@ func (x *nicXML) start(path string, attrs []xml.Attr, fields map[string]*string)
 // textField is where the text of the innermost of the open elements goes, or
 // nil.
 func (x *domainXML) textField(open []string) *string {
+	if len(open) == 2 && open[0] == "metadata" && open[1] == guestMark {
+		return &x.Record
+	}
 	if len(open) != 1 {
 		return nil
 	}

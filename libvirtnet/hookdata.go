@@ -20,6 +20,8 @@ type HookNetwork struct {
 	Bridge string `json:"bridge,omitempty"`
 	// Owned reports whether the network carries our mark.
 	Owned bool `json:"owned,omitempty"`
+	// Record is what the network itself says of the spec: see [WithRecord].
+	Record string `json:"record,omitempty"`
 	// Port is the guest NIC that plugs in or out; nil when the event is about
 	// the network alone.
 	Port *HookPort `json:"port,omitempty"`
@@ -71,7 +73,7 @@ func ParseHookNetwork(data []byte) (HookNetwork, error) {
 	if x.Network.Name == "" {
 		return HookNetwork{}, errors.New("hookData XML: /hookData/network/name: missing: want the name of the network")
 	}
-	n := HookNetwork{Name: x.Network.Name, Bridge: x.Network.Bridge.Name, Owned: ours(x.Network.Marks)}
+	n := HookNetwork{Name: x.Network.Name, Bridge: x.Network.Bridge.Name, Owned: ours(x.Network.Marks), Record: record(x.Network.Marks)}
 	var err error
 	if x.Network.UUID != "" {
 		if n.UUID, err = parseUUID("hookData XML: /hookData/network/uuid", x.Network.UUID); err != nil {

@@ -14,11 +14,24 @@ import (
 // Topology is everything a spec declares. Objects are sorted by name; Expect and
 // Waivers are in the order of the spec.
 type Topology struct {
+	Hosts    []Host        `json:"hosts,omitempty"`
 	Switches []Switch      `json:"switches,omitempty"`
 	Networks []Network     `json:"networks,omitempty"`
 	Guests   []Guest       `json:"guests,omitempty"`
 	Expect   []Expectation `json:"expect,omitempty"`
 	Waivers  []Waiver      `json:"waivers,omitempty"`
+}
+
+// Host is a machine with guests. Without any host in the spec, it is about the
+// one that commands connect to.
+type Host struct {
+	Name string `json:"name"`
+	// URI is where its libvirt is reached, such as qemu+ssh://kvm1/system
+	// (https://libvirt.org/uri.html).
+	URI string `json:"uri"`
+	// Chassis is what OVN calls it: external_ids:system-id of its Open vSwitch.
+	// Empty means that it is called as here.
+	Chassis string `json:"chassis,omitempty"`
 }
 
 // Switch is something with ports that virt-vnet manages. It exists already:
@@ -250,6 +263,7 @@ func TakeNIC(nics []NIC, mac MAC, network string) (found NIC, rest []NIC, ok boo
 
 // Sort puts every list of objects in the order of their names.
 func (t *Topology) Sort() {
+	slices.SortFunc(t.Hosts, func(a, b Host) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Switches, func(a, b Switch) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Guests, func(a, b Guest) int { return cmp.Compare(a.Name, b.Name) })

@@ -37,6 +37,7 @@ const (
 // its objects, or nil.
 func (t *Topology) Validate() []Problem {
 	v := validator{topology: t}
+	v.hosts()
 	v.switches()
 	v.networks()
 	v.guests()

@@ -67,10 +67,8 @@ func run(ctx context.Context, std stdio, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	code := exitFailed
-	var exit *exitError
-	if errors.As(err, &exit) {
-		code = exit.code
+	code := exitCode(err)
+	if exit, ok := errors.AsType[*exitError](err); ok {
 		err = exit.err
 	}
 	if err != nil {
@@ -79,6 +77,17 @@ func run(ctx context.Context, std stdio, args []string) int {
 		}
 	}
 	return code
+}
+
+// exitCode is that of a command that ended with err.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		return exit.code
+	}
+	return exitFailed
 }
 
 func newApp(std stdio) *cli.App {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
@@ -27,13 +28,13 @@ func applyCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "apply",
 		Usage: "define every network of the spec and put the ports of running guests right",
-		Flags: []cli.Flag{fileFlag()},
+		Flags: []cli.Flag{fileFlag(), hostFlag()},
 		Action: func(c *cli.Context) error {
-			return withSite(c, std, func(spec *config.Spec, s *site) error {
+			return withSites(c, std, func(spec *config.Spec, s *site, std stdio) error {
 				if len(spec.Topology.Networks) == 0 {
 					return usagef("there is no network in the spec: write one to %s, or see virt-vnet define network --help", c.String("config"))
 				}
-				if err := s.putGuestSpecs(!c.IsSet("file")); err != nil {
+				if err := s.putGuestSpecs(c.Context, std, !c.IsSet("file")); err != nil {
 					return err
 				}
 				return s.apply(c.Context, spec.Topology.Networks, std)
@@ -55,12 +56,22 @@ func (s *site) changesFor(networks []vnet.Network) ([]networkChange, error) {
 	for _, n := range networks {
 		sw, _ := s.topology.Switch(n.Switch)
 		xml, err := libvirtnet.NetworkXML(n, sw, s.conn.Version())
+		if err == nil && !s.local {
+			xml, err = withRecord(xml, n, sw)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", n.Name, err)
 		}
 		changes = append(changes, networkChange{n, sw, xml})
 	}
 	return changes, nil
+}
+
+// withRecord has the definition carry what the hook of the other machine must
+// know, where no record can be written from here.
+func withRecord(xml string, n vnet.Network, sw vnet.Switch) (string, error) {
+	record, err := hooks.Carry(n, sw)
+	return libvirtnet.WithRecord(xml, record), err
 }
 
 // preflight finds out, before anything is changed, what this host cannot do: a
@@ -144,7 +155,6 @@ func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) er
 		return errors.Join(err, takeBack(undo))
 	}
 	if !s.local {
-		fmt.Fprintf(std.err, "%s is not this machine: its hooks know these networks once virt-vnet apply has run there\n", s.conn.URI())
 		return nil
 	}
 	_, err = s.repair(ctx, std, func(d libvirtnet.Domain) bool { return usesAny(d, networks) })
@@ -194,7 +204,13 @@ func writeEnsured(std stdio, e virtapi.Ensured) {
 	for _, line := range e.Changes {
 		fmt.Fprintf(std.out, "    %s\n", line)
 	}
-	if e.RestartDue > 0 {
+	if e.Record {
+		fmt.Fprintln(std.out, "    ~ what its hook knows of the spec")
+	}
+	if e.RestartDue > 0 && e.Carries {
+		fmt.Fprintf(std.out, "    libvirt there, and the hook, go on with the old definition until the network is restarted, which would cut off "+
+			"its guests (%d of their NICs)\n", e.RestartDue)
+	} else if e.RestartDue > 0 {
 		fmt.Fprintf(std.out, "    libvirt goes on with the old definition until the network is restarted, which would cut off its guests "+
 			"(%d of their NICs); the hook wires by the new one at once\n", e.RestartDue)
 	}

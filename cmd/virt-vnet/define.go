@@ -277,7 +277,7 @@ func printVersion(c *cli.Context) (libvirtnet.Version, error) {
 // defineNetworks applies the networks and, when they came from flags, keeps
 // them as files.
 func defineNetworks(c *cli.Context, std stdio, spec *config.Spec, networks []vnet.Network) error {
-	s, err := openSite(c.Context, c, std, spec.Topology)
+	s, err := openSite(c, std, spec.Topology, c.String("connect"))
 	if err != nil {
 		return err
 	}

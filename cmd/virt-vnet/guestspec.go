@@ -4,12 +4,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"reflect"
 	"slices"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -17,9 +19,9 @@ import (
 // putGuestSpecs writes what the spec says of its guests to where the hook finds
 // it. With all, the spec is that of the whole host, and records of other guests
 // are void.
-func (s *site) putGuestSpecs(all bool) error {
+func (s *site) putGuestSpecs(ctx context.Context, std stdio, all bool) error {
 	if !s.local {
-		return nil
+		return s.carryGuests(ctx, std, all)
 	}
 	for _, g := range s.topology.Guests {
 		if !s.guestSpecDiffers(g) {
@@ -44,6 +46,27 @@ func (s *site) putGuestSpecs(all bool) error {
 		}
 	}
 	return nil
+}
+
+// carryGuests has the guests of another machine carry what the spec says of
+// them, for the hook there.
+func (s *site) carryGuests(ctx context.Context, std stdio, all bool) error {
+	records := map[string]string{}
+	for _, g := range s.topology.Guests {
+		record, err := hooks.CarryGuest(g)
+		if err != nil {
+			return fmt.Errorf("guest %s: %w", g.Name, err)
+		}
+		records[g.Name] = record
+	}
+	changed, err := s.conn.EnsureGuestRecords(ctx, func(name string) (string, bool) {
+		record, known := records[name]
+		return record, known || all
+	})
+	for _, name := range changed {
+		fmt.Fprintf(std.out, "guest %s: what its hook knows of the spec updated\n", name)
+	}
+	return err
 }
 
 // guestSpecDiffers reports whether the hook knows something else of the guest

@@ -103,7 +103,7 @@ func defineInterface(c *cli.Context, std stdio, guest string) error {
 		_, err = fmt.Fprintln(std.out, xml)
 		return err
 	}
-	s, err := openSite(c.Context, c, std, t)
+	s, err := openSite(c, std, t, c.String("connect"))
 	if err != nil {
 		return err
 	}

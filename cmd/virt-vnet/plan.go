@@ -23,7 +23,9 @@ const planVersion = 1
 
 // sitePlan is what apply would change.
 type sitePlan struct {
-	Version  int               `json:"version"`
+	Version int `json:"version"`
+	// Host is the host of the spec, each of which has a plan of its own.
+	Host     string            `json:"host,omitempty"`
 	Switches []switchPlan      `json:"switches"`
 	Networks []networkPlan     `json:"networks"`
 	Guests   []hooks.GuestPlan `json:"guests"`
@@ -52,11 +54,11 @@ func planCommand(std stdio) *cli.Command {
 		Name:  "plan",
 		Usage: "show what apply would change, and who carries out which setting",
 		Flags: []cli.Flag{
-			fileFlag(), outputFlag("text", "json"),
+			fileFlag(), hostFlag(), outputFlag("text", "json"),
 			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 3 when there is something to change"},
 		},
 		Action: func(c *cli.Context) error {
-			return withSite(c, std, func(_ *config.Spec, s *site) error {
+			return withSites(c, std, func(_ *config.Spec, s *site, std stdio) error {
 				plan, err := s.plan(c.Context)
 				if err != nil {
 					return err
@@ -75,7 +77,7 @@ func planCommand(std stdio) *cli.Command {
 
 // plan compares the spec with libvirt and with the ports of running guests.
 func (s *site) plan(ctx context.Context) (sitePlan, error) {
-	plan := sitePlan{Version: planVersion, Switches: []switchPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
+	plan := sitePlan{Version: planVersion, Host: s.host, Switches: []switchPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
 	changes, err := s.changesFor(s.topology.Networks)
 	if err != nil {
 		return plan, err

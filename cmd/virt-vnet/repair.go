@@ -35,7 +35,7 @@ func repairGuests(c *cli.Context, std stdio, s *site) error {
 	if err := s.restoreRecords(c.Context, std); err != nil {
 		return err
 	}
-	if err := s.putGuestSpecs(!c.IsSet("file")); err != nil {
+	if err := s.putGuestSpecs(c.Context, std, !c.IsSet("file")); err != nil {
 		return err
 	}
 	own, err := s.setSwitches(c.Context, std)

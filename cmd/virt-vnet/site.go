@@ -24,6 +24,7 @@ import (
 
 // site is a libvirt host and what commands need to work on it.
 type site struct {
+	host     string // of the spec, or empty
 	topology vnet.Topology
 	store    state.Store
 	conn     *virtapi.Conn
@@ -34,13 +35,13 @@ type site struct {
 	local bool
 }
 
-// openSite connects to libvirt. Close s.conn when done.
-func openSite(ctx context.Context, c *cli.Context, std stdio, topology vnet.Topology) (*site, error) {
+// openSite connects to the libvirt at uri. Close s.conn when done.
+func openSite(c *cli.Context, std stdio, topology vnet.Topology, uri string) (*site, error) {
 	log, err := logger(c, std)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := virtapi.Open(ctx, c.String("connect"))
+	conn, err := virtapi.Open(c.Context, uri)
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +62,7 @@ func withSite(c *cli.Context, std stdio, do func(*config.Spec, *site) error) err
 	if err != nil {
 		return err
 	}
-	s, err := openSite(c.Context, c, std, spec.Topology)
-	if err != nil {
-		return err
-	}
-	err = do(spec, s)
-	if closed := s.conn.Close(); !errors.Is(closed, virtapi.ErrNotRunning) {
-		return errors.Join(err, closed)
-	}
-	return err // there is nothing left to close
+	return onHost(c, std, spec, vnet.Host{URI: c.String("connect")}, func(spec *config.Spec, s *site, _ stdio) error { return do(spec, s) })
 }
 
 // isLocal reports whether a libvirt URI means this machine's hypervisor: no

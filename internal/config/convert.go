@@ -17,6 +17,7 @@ import (
 func (s *Spec) merge() error {
 	t := &s.Topology
 	err := errors.Join(
+		mergeInto(&t.Hosts, s.files, "hosts", func(f file) map[string]rawHost { return f.raw.Hosts }, toHost),
 		mergeInto(&t.Switches, s.files, "switches", func(f file) map[string]rawSwitch { return f.raw.Switches }, toSwitch),
 		mergeInto(&t.Networks, s.files, "networks", func(f file) map[string]rawNetwork { return f.raw.Networks }, toNetwork),
 		mergeInto(&t.Guests, s.files, "guests", func(f file) map[string]rawGuest { return f.raw.Guests }, toGuest),
@@ -61,6 +62,10 @@ func mergeInto[R, M any](out *[]M, files []file, what string, list func(file) ma
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func toHost(name string, r rawHost) vnet.Host {
+	return vnet.Host{Name: name, URI: r.URI, Chassis: r.Chassis}
 }
 
 func toSwitch(name string, r rawSwitch) vnet.Switch {

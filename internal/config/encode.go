@@ -19,9 +19,13 @@ import (
 // topology.
 func Encode(t vnet.Topology) ([]byte, error) {
 	raw := rawSpec{
+		Hosts:    map[string]rawHost{},
 		Switches: map[string]rawSwitch{},
 		Networks: map[string]rawNetwork{},
 		Guests:   map[string]rawGuest{},
+	}
+	for _, h := range t.Hosts {
+		raw.Hosts[h.Name] = rawHost{URI: h.URI, Chassis: h.Chassis}
 	}
 	for _, s := range t.Switches {
 		raw.Switches[s.Name] = fromSwitch(s)

@@ -244,7 +244,7 @@ func unknownKey(key, rawType string) string {
 }
 
 func keysOf(rawType string) []string {
-	for _, t := range []any{rawSpec{}, rawSwitch{}, rawTLS{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}, rawExpectation{}, rawWaiver{}} {
+	for _, t := range []any{rawSpec{}, rawHost{}, rawSwitch{}, rawTLS{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}, rawExpectation{}, rawWaiver{}} {
 		if rt := reflect.TypeOf(t); rt.Name() == rawType {
 			return yamlKeys(rt)
 		}

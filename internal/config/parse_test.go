@@ -52,6 +52,9 @@ func TestBadSpecs(t *testing.T) {
 }
 
 const full = `version: 1
+hosts:
+  kvm1: {uri: "qemu+ssh://kvm1/system"}
+  kvm2: {uri: "qemu+ssh://kvm2/system", chassis: b7f1}
 switches:
   br0:
     driver: linux
@@ -142,6 +145,10 @@ waivers:
 
 func wantFull() vnet.Topology {
 	return vnet.Topology{
+		Hosts: []vnet.Host{
+			{Name: "kvm1", URI: "qemu+ssh://kvm1/system"},
+			{Name: "kvm2", URI: "qemu+ssh://kvm2/system", Chassis: "b7f1"},
+		},
 		Switches: []vnet.Switch{
 			{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0", Bridge: vnet.Bridge{
 				Owned: true, VLANFiltering: vnet.ToggleOn, DefaultPVID: vnet.Given[vnet.VLANID](0), STP: vnet.ToggleOff,

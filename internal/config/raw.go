@@ -19,11 +19,17 @@ import (
 
 type rawSpec struct {
 	Version  int                   `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"format of this file: 1"`
+	Hosts    map[string]rawHost    `yaml:"hosts,omitempty" json:"hosts,omitempty" jsonschema:"machines with guests, by name; apply works on all of them, and without any on the one that it connects to"`
 	Switches map[string]rawSwitch  `yaml:"switches,omitempty" json:"switches,omitempty" jsonschema:"bridges of the host that guests plug into, by name"`
 	Networks map[string]rawNetwork `yaml:"networks,omitempty" json:"networks,omitempty" jsonschema:"networks by name; each is one libvirt network"`
 	Guests   map[string]rawGuest   `yaml:"guests,omitempty" json:"guests,omitempty" jsonschema:"what is expected of guests, by libvirt domain name; guests not listed are wired all the same"`
 	Expect   []rawExpectation      `yaml:"expect,omitempty" json:"expect,omitempty" jsonschema:"what verify is to find besides what follows from the networks; each item has from, and exactly one of reach, deny, tcp, dns, or to with latency or loss"`
 	Waivers  []rawWaiver           `yaml:"waivers,omitempty" json:"waivers,omitempty" jsonschema:"problems that are known: verify still reports them, and does not fail because of them; each item has at least one of code, guest and network"`
+}
+
+type rawHost struct {
+	URI     string `yaml:"uri,omitempty" json:"uri" jsonschema:"where its libvirt is reached, such as qemu+ssh://kvm1/system"`
+	Chassis string `yaml:"chassis,omitempty" json:"chassis,omitempty" jsonschema:"what OVN calls it: external_ids:system-id of its Open vSwitch; default its name"`
 }
 
 type rawSwitch struct {

@@ -58,6 +58,11 @@ type Ensured struct {
 	// Restarted reports that the network was running with an older definition
 	// and no guest on it, and was stopped and started to take the new one.
 	Restarted bool `json:"restarted,omitempty"`
+	// Record reports that only what the network carries for the hook is new: see
+	// [libvirtnet.WithRecord]. The hook gets it when the network starts.
+	Record bool `json:"record,omitempty"`
+	// Carries reports that the definition carries a record at all.
+	Carries bool `json:"carries,omitempty"`
 	// RestartDue is how many guest NICs keep the network from taking up its
 	// definition: it holds from the next start of the network on. The hook
 	// wires by the new one at once, so this concerns what libvirt does alone,
@@ -126,7 +131,7 @@ func (e *ensurer) run(opts EnsureOptions) error {
 		return err
 	}
 	name := want.Name
-	e.done.Name = name
+	e.done.Name, e.done.Carries = name, want.Record != ""
 	if !want.Owned {
 		return fmt.Errorf("network %s: define: %w: want a definition with one", name, ErrForeign)
 	}
@@ -188,7 +193,12 @@ func (e *ensurer) update(handle *libvirt.Network) error {
 	if !e.known.persistent[have.Name] {
 		e.done.Changes = append(e.done.Changes, "+ persistent")
 	}
-	if len(e.done.Changes) == 0 {
+	want, err := libvirtnet.ParseNetwork(e.want)
+	if err != nil {
+		return err
+	}
+	e.done.Record = len(e.done.Changes) == 0 && want.Record != "" && want.Record != have.Record
+	if len(e.done.Changes) == 0 && !e.done.Record {
 		e.done.Outcome = Unchanged
 		return nil
 	}
@@ -212,12 +222,16 @@ func (e *ensurer) takeUp(handle *libvirt.Network) error {
 	if err != nil {
 		return callError("network "+name+": read its live definition", err)
 	}
-	if libvirtnet.SameNetwork(text, e.want) {
-		return nil
-	}
 	live, err := libvirtnet.ParseNetwork(text)
 	if err != nil {
 		return err
+	}
+	want, err := libvirtnet.ParseNetwork(e.want)
+	if err != nil {
+		return err
+	}
+	if libvirtnet.SameNetwork(text, e.want) && (want.Record == "" || want.Record == live.Record) {
+		return nil
 	}
 	if live.Guests > 0 {
 		e.done.RestartDue = live.Guests
