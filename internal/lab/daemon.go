@@ -24,6 +24,7 @@ const (
 // and start again. It is safe for concurrent use.
 type Daemon struct {
 	name  string
+	at    *place // where it runs
 	argv  []string
 	log   string
 	prep  func(context.Context) error // before each start; may be nil
@@ -51,7 +52,11 @@ func (d *Daemon) PID() int {
 
 // Log returns what the daemon has printed in all its runs, for diagnosis.
 func (d *Daemon) Log() string {
-	text, err := os.ReadFile(d.log)
+	var text []byte
+	err := d.at.do(func() (err error) {
+		text, err = os.ReadFile(d.log)
+		return err
+	})
 	if err != nil {
 		return err.Error()
 	}
@@ -69,11 +74,11 @@ func (d *Daemon) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patient(startLimit))
 	defer cancel()
 	if d.prep != nil {
-		if err := d.prep(ctx); err != nil {
+		if err := d.at.do(func() error { return d.prep(ctx) }); err != nil {
 			return fmt.Errorf("lab: prepare %s: %w", d.name, err)
 		}
 	}
-	if err := d.spawn(); err != nil {
+	if err := d.at.do(d.spawn); err != nil {
 		return fmt.Errorf("lab: start %s: %w", d.name, err)
 	}
 	err := poll(ctx, func(ctx context.Context) error {
@@ -81,7 +86,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 			cancel()
 			return errors.New("it has ended")
 		}
-		return d.ready(ctx)
+		return d.at.do(func() error { return d.ready(ctx) })
 	})
 	if err != nil {
 		return fmt.Errorf("lab: start %s: %w; its log:\n%s", d.name, err, tail(d.Log()))
@@ -154,7 +159,8 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	}
 	err := poll(ctx, func(ctx context.Context) error {
 		if strings.Count(d.Log(), d.reloaded) > before {
-			return d.ready(ctx) // a round trip later it is done
+			// A round trip later it is done.
+			return d.at.do(func() error { return d.ready(ctx) })
 		}
 		return errors.New("not reloaded")
 	})

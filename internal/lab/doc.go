@@ -20,8 +20,11 @@
 // What stays the machine's own: /tmp, the home directories, the working
 // directory, and everything else that is not named in [Enter].
 //
-// Out of scope: other hosts (OVN chassis, migration), fabric switches, kernel
-// features that the machine's kernel lacks (a guest kernel can stand in for
-// them), KVM, and any judgement about the network: the lab only builds it and
+// A [Cluster] is a lab with several such hosts in it, each in namespaces of its
+// own, between which guests migrate, with OVN as an option: its databases beside
+// the test, and a chassis on every host.
+//
+// Out of scope: fabric switches, kernel features that the machine's kernel lacks
+// (a guest kernel can stand in for them), KVM, and any judgement about the network: the lab only builds it and
 // gives independent ways to look at it ([Lab.Exec], [Station.Ping]).
 package lab

@@ -17,7 +17,7 @@ import (
 )
 
 // stageEnv tells a re-executed program which part it plays. Its value is
-// "init", or "payload" followed by the process namespace it was set in, so
+// "init", "keeper of", or "payload" followed by the process namespace it was set in, so
 // that a value which leaked out of a lab means nothing.
 const stageEnv = "VIRT_VNET_LAB_STAGE"
 
@@ -57,6 +57,8 @@ func Enter(ctx context.Context) (inside bool, code int, err error) {
 		return true, 0, nil
 	case os.Getenv(stageEnv) == "init" && os.Getpid() == 1:
 		return false, runInit(), nil
+	case os.Getenv(stageEnv) == keeperStage():
+		return false, runKeeper(), nil
 	}
 	if os.Geteuid() != 0 {
 		return false, 0, fmt.Errorf("%w: needs root, runs as uid %d", ErrUnavailable, os.Geteuid())

@@ -42,8 +42,11 @@ func (l *Lab) Exec(ctx context.Context, guest, command string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patient(execLimit))
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socketPath(guest))
+	var conn net.Conn
+	err := l.at.do(func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, "unix", socketPath(guest))
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("lab: guest %s: second serial port: %w", guest, err)
 	}

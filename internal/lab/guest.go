@@ -47,7 +47,12 @@ type NIC struct {
 	Bridge    string // an OVS or Linux bridge
 	Uplink    string // a link that a macvtap in bridge mode is made on
 	VLAN      uint16 // tag in the XML; 0 means none
-	Model     string // virtio (if empty), e1000, e1000e or rtl8139
+
+	// InterfaceID is a UUID that libvirt gives to the port of an OVS bridge, as
+	// iface-id: it is how OVN finds the logical port of that name.
+	InterfaceID string
+
+	Model string // virtio (if empty), e1000, e1000e or rtl8139
 
 	// MAC nil means the one in XML, or one derived from the guest's name and
 	// the card's position.
@@ -73,15 +78,21 @@ func MACFor(guest string, n int) net.HardwareAddr {
 	return net.HardwareAddr{0x52, 0x54, 0x00, sum[0], sum[1], sum[2]}
 }
 
+// UUIDFor returns the UUID that belongs to a text: the same for the same text.
+// Guests and hosts have that of their name.
+func UUIDFor(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // RFC 9562, section 5.8 in the shape of version 5
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
 // complete fills in what was left to the lab.
 func (g *Guest) complete() error {
 	if g.Name == "" {
 		return errors.New("lab: guest without a name")
 	}
 	if g.UUID == "" {
-		sum := sha256.Sum256([]byte(g.Name))
-		sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // RFC 9562, section 5.8 in the shape of version 5
-		g.UUID = fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+		g.UUID = UUIDFor(g.Name)
 	}
 	for i := range g.NICs {
 		if err := g.NICs[i].complete(g.Name, i); err != nil {
@@ -139,6 +150,9 @@ func (n NIC) Type() string {
 func (n NIC) OVS() bool {
 	if n.Bridge == "" || n.Network != "" || n.Uplink != "" {
 		return false
+	}
+	if n.InterfaceID != "" {
+		return true
 	}
 	link, err := netlink.LinkByName(n.Bridge)
 	return err != nil || link.Type() != "bridge"

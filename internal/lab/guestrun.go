@@ -23,14 +23,16 @@ func (l *Lab) DefineGuest(ctx context.Context, g *Guest) error {
 	if err != nil {
 		return err
 	}
-	path := guestDir + "/" + g.Name + ".xml"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("lab: guest %s: %w", g.Name, err)
-	}
-	if _, err := virsh(ctx, "define", path); err != nil {
-		return fmt.Errorf("lab: guest %s: %w", g.Name, err)
-	}
-	return nil
+	return l.at.do(func() error {
+		path := guestDir + "/" + g.Name + ".xml"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("lab: guest %s: %w", g.Name, err)
+		}
+		if _, err := virsh(ctx, "define", path); err != nil {
+			return fmt.Errorf("lab: guest %s: %w", g.Name, err)
+		}
+		return nil
+	})
 }
 
 // DomainXML fills in what g leaves open and returns the domain XML that
@@ -43,24 +45,31 @@ func (l *Lab) DomainXML(ctx context.Context, g *Guest) (string, error) {
 	if err := g.complete(); err != nil {
 		return "", err
 	}
-	return g.domainXML(k)
+	var text string
+	err = l.at.do(func() error {
+		text, err = g.domainXML(k)
+		return err
+	})
+	return text, err
 }
 
 // StartGuest starts a defined guest, hooks and all, and returns when QEMU
 // runs, long before the guest's userspace does (see [Lab.WaitUp]).
 func (l *Lab) StartGuest(ctx context.Context, name string) error {
-	if err := os.Remove(consolePath(name)); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("lab: guest %s: %w", name, err)
-	}
-	if _, err := virsh(ctx, "start", name); err != nil {
-		return fmt.Errorf("lab: guest %s: %w", name, err)
-	}
-	return nil
+	return l.at.do(func() error {
+		if err := os.Remove(consolePath(name)); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("lab: guest %s: %w", name, err)
+		}
+		if _, err := virsh(ctx, "start", name); err != nil {
+			return fmt.Errorf("lab: guest %s: %w", name, err)
+		}
+		return nil
+	})
 }
 
 // DestroyGuest pulls the guest's plug. The definition stays.
 func (l *Lab) DestroyGuest(ctx context.Context, name string) error {
-	if _, err := virsh(ctx, "destroy", name); err != nil {
+	if _, err := l.Virsh(ctx, "destroy", name); err != nil {
 		return fmt.Errorf("lab: guest %s: %w", name, err)
 	}
 	return nil
@@ -112,7 +121,11 @@ func (l *Lab) WaitUp(ctx context.Context, name string) error {
 
 // Serial returns what the guest has printed on its console since its start.
 func (l *Lab) Serial(name string) (string, error) {
-	text, err := os.ReadFile(consolePath(name))
+	var text []byte
+	err := l.at.do(func() (err error) {
+		text, err = os.ReadFile(consolePath(name))
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("lab: guest %s: console: %w", name, err)
 	}

@@ -67,11 +67,14 @@ func furnish() error {
 	return nil
 }
 
+// localNames is /etc/hosts.
+const localNames = "127.0.0.1 localhost lab\n::1 localhost\n"
+
 func nameHost() error {
 	if err := syscall.Sethostname([]byte("lab")); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
-	return os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost lab\n::1 localhost\n"), 0o644)
+	return os.WriteFile("/etc/hosts", []byte(localNames), 0o644)
 }
 
 func loopbackUp() error {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // kernel is what guests boot: the machine's newest installed kernel image, and
@@ -30,18 +31,26 @@ func drivers() []string {
 var errNoKernel = errors.New("no kernel with modules in /boot and /lib/modules (package linux-image-amd64)")
 
 // guestKernel finds the kernel, unpacks it and makes the initial file system,
-// once per Lab.
+// once per Lab or Cluster.
 func (l *Lab) guestKernel(ctx context.Context) (kernel, error) {
-	l.prepare.Do(func() {
-		l.kernel, l.kernelErr = findKernel(drivers())
-		if l.kernelErr == nil {
-			l.kernelErr = writeInitrd(ctx, l.kernel, initrdPath, guestFiles())
+	b := l.boot
+	b.once.Do(func() {
+		b.kernel, b.err = findKernel(drivers())
+		if b.err == nil {
+			b.err = writeInitrd(ctx, b.kernel, initrdPath, guestFiles())
 		}
-		if l.kernelErr == nil && l.kernel.unpack(ctx, imagePath) == nil {
-			l.kernel.boot = imagePath
+		if b.err == nil && b.kernel.unpack(ctx, imagePath) == nil {
+			b.kernel.boot = imagePath
 		}
 	})
-	return l.kernel, l.kernelErr
+	return b.kernel, b.err
+}
+
+// guestBoot is what guests start from, and whether it is made.
+type guestBoot struct {
+	once   sync.Once
+	kernel kernel
+	err    error
 }
 
 // findKernel finds the kernel, and of its modules those that are named.

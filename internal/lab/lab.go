@@ -35,9 +35,8 @@ type Lab struct {
 
 	background sync.WaitGroup
 
-	prepare   sync.Once // of the next two
-	kernel    kernel
-	kernelErr error
+	at   *place
+	boot *guestBoot
 }
 
 // Start starts the daemons and returns when they serve. The process must be
@@ -54,7 +53,23 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{libvirtd: newLibvirtd(), ovsdb: newOVSDB(), vswitchd: newVswitchd(), systemd: newSystemd(), lock: lock}
+	l := newLab(nil, "lab", new(guestBoot))
+	l.lock = lock
+	if err := l.start(ctx, opts); err != nil {
+		return nil, errors.Join(err, l.Close(ctx))
+	}
+	return l, nil
+}
+
+// newLab returns a lab at a place, whose Open vSwitch has the system-id name.
+func newLab(at *place, name string, boot *guestBoot) *Lab {
+	return &Lab{
+		libvirtd: newLibvirtd(at), ovsdb: newOVSDB(at, name), vswitchd: newVswitchd(at), systemd: newSystemd(at),
+		at: at, boot: boot,
+	}
+}
+
+func (l *Lab) start(ctx context.Context, opts Options) error {
 	g, gctx := errgroup.WithContext(ctx)
 	if opts.Libvirt {
 		g.Go(func() error { return l.libvirtd.Start(gctx) })
@@ -64,16 +79,31 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 		g.Go(func() error { return l.StartOVS(gctx) })
 	}
 	if err := g.Wait(); err != nil {
-		return nil, errors.Join(err, l.Close(ctx))
+		return err
 	}
 	if opts.Libvirt {
 		// This, like the kernel above, is what the first guest would wait for:
 		// libvirt finds out about QEMU. Errors are left to that guest to report.
 		l.background.Go(func() {
-			_, _ = virsh(context.WithoutCancel(ctx), "domcapabilities", "--virttype", "qemu")
+			_, _ = l.Virsh(context.WithoutCancel(ctx), "domcapabilities", "--virttype", "qemu")
 		})
 	}
-	return l, nil
+	return nil
+}
+
+// Do calls f where the lab is: at once for a lab that [Start] returned, and on a
+// thread in the host's namespaces for one of a [Cluster]. f must not start
+// goroutines that should be there too; on a host it begins in the root directory.
+func (l *Lab) Do(f func() error) error { return l.at.do(f) }
+
+// Run executes a program where the lab is (see [Lab.Do]) and returns what it
+// printed.
+func (l *Lab) Run(ctx context.Context, argv ...string) (out string, err error) {
+	err = l.at.do(func() error {
+		out, err = run(ctx, argv...)
+		return err
+	})
+	return out, err
 }
 
 // StartOVS starts what does not run of ovsdb-server and ovs-vswitchd.
@@ -101,12 +131,17 @@ func (l *Lab) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient(2*stopLimit))
 	defer cancel()
 	var errs []error
-	errs = append(errs, l.systemd.Kill(ctx), l.libvirtd.Stop(ctx), killLeft(), l.vswitchd.Stop(ctx), l.ovsdb.Stop(ctx))
+	errs = append(errs,
+		l.systemd.Kill(ctx), l.libvirtd.Stop(ctx), l.at.do(killLeft), l.vswitchd.Stop(ctx), l.ovsdb.Stop(ctx))
 	l.background.Wait()
 	for _, s := range l.stations {
 		errs = append(errs, s.close())
 	}
-	errs = append(errs, deleteLinks(), clearFiles(), l.lock.Close())
+	if l.at != nil {
+		errs = append(errs, l.at.close()) // and all else with it
+	} else {
+		errs = append(errs, deleteLinks(), clearFiles(), l.lock.Close())
+	}
 	return errors.Join(errs...)
 }
 

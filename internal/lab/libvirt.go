@@ -14,10 +14,15 @@ import (
 // URI is the connection URI of the lab's libvirtd: the same as everywhere.
 const URI = "qemu:///system"
 
-func newLibvirtd() *Daemon {
+func newLibvirtd(at *place) *Daemon {
+	argv := []string{"libvirtd"}
+	if at != nil {
+		argv = append(argv, "--listen") // to the other hosts
+	}
 	return &Daemon{
 		name: "libvirtd",
-		argv: []string{"libvirtd"},
+		at:   at,
+		argv: argv,
 		log:  "/var/log/libvirt/libvirtd.log",
 		// It says so at the beginning, and looks for hooks next.
 		reloaded: "Reloading configuration on SIGHUP",
@@ -37,8 +42,12 @@ func newLibvirtd() *Daemon {
 }
 
 // Virsh runs virsh against the lab's libvirtd and returns what it printed.
-func (l *Lab) Virsh(ctx context.Context, args ...string) (string, error) {
-	return virsh(ctx, args...)
+func (l *Lab) Virsh(ctx context.Context, args ...string) (out string, err error) {
+	err = l.at.do(func() error {
+		out, err = virsh(ctx, args...)
+		return err
+	})
+	return out, err
 }
 
 func virsh(ctx context.Context, args ...string) (string, error) {
@@ -47,6 +56,10 @@ func virsh(ctx context.Context, args ...string) (string, error) {
 
 // DefineNetwork defines a libvirt network from its XML and starts it.
 func (l *Lab) DefineNetwork(ctx context.Context, text string) error {
+	return l.at.do(func() error { return defineNetwork(ctx, text) })
+}
+
+func defineNetwork(ctx context.Context, text string) error {
 	f, err := os.CreateTemp(base, "network-*.xml")
 	if err != nil {
 		return fmt.Errorf("lab: define network: %w", err)

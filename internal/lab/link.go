@@ -6,23 +6,26 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // AddOVSBridge makes an Open vSwitch bridge with the userspace datapath, up.
 // Open vSwitch must run.
 func (l *Lab) AddOVSBridge(ctx context.Context, name string) error {
-	_, err := vsctl(ctx, "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev")
+	_, err := l.Vsctl(ctx, "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev")
 	if err != nil {
 		return fmt.Errorf("lab: add OVS bridge %s: %w", name, err)
 	}
-	return linkUp(name)
+	return l.at.do(func() error { return linkUp(name) })
 }
 
 // AddLinuxBridge makes a plain Linux bridge, up, without spanning tree.
 func (l *Lab) AddLinuxBridge(_ context.Context, name string) error {
-	return addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name)})
+	return l.addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name)})
 }
 
 // AddVLANBridge makes a Linux bridge whose ports have VLANs, up, without
@@ -30,27 +33,31 @@ func (l *Lab) AddLinuxBridge(_ context.Context, name string) error {
 // Debian's kernel has such bridges, others may not.
 func (l *Lab) AddVLANBridge(_ context.Context, name string) error {
 	filtering := true
-	return addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name), VlanFiltering: &filtering})
+	return l.addLinuxBridge(&netlink.Bridge{LinkAttrs: attrs(name), VlanFiltering: &filtering})
 }
 
-func addLinuxBridge(link *netlink.Bridge) error {
-	if err := netlink.LinkAdd(link); err != nil {
-		return fmt.Errorf("lab: add Linux bridge %s: %w", link.Name, err)
-	}
-	return linkUp(link.Name)
+func (l *Lab) addLinuxBridge(link *netlink.Bridge) error {
+	return l.at.do(func() error {
+		if err := netlink.LinkAdd(link); err != nil {
+			return fmt.Errorf("lab: add Linux bridge %s: %w", link.Name, err)
+		}
+		return linkUp(link.Name)
+	})
 }
 
 // AddVeth makes a pair of links, both up.
 func (l *Lab) AddVeth(_ context.Context, name, peer string) error {
 	pair := netlink.NewVeth(attrs(name))
 	pair.PeerName = peer
-	if err := netlink.LinkAdd(pair); err != nil {
-		return fmt.Errorf("lab: add veth %s: %w", name, err)
-	}
-	if err := linkUp(name); err != nil {
-		return err
-	}
-	return linkUp(peer)
+	return l.at.do(func() error {
+		if err := netlink.LinkAdd(pair); err != nil {
+			return fmt.Errorf("lab: add veth %s: %w", name, err)
+		}
+		if err := linkUp(name); err != nil {
+			return err
+		}
+		return linkUp(peer)
+	})
 }
 
 // attach makes device a port of the bridge, of either kind, with the access
@@ -105,4 +112,19 @@ func attrs(name string) netlink.LinkAttrs {
 	a := netlink.NewLinkAttrs()
 	a.Name = name
 	return a
+}
+
+func addAddress(link string, p netip.Prefix) error {
+	l, err := netlink.LinkByName(link)
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", link, err)
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{
+		IP:   p.Addr().AsSlice(),
+		Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+	}, Flags: unix.IFA_F_NODAD}
+	if err := netlink.AddrAdd(l, addr); err != nil {
+		return fmt.Errorf("add address %s to %s: %w", p, link, err)
+	}
+	return nil
 }

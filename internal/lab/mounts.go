@@ -16,9 +16,11 @@ const (
 	base = "/run/virt-vnet-lab"
 
 	storeDir   = base + "/store"
+	hostsDir   = base + "/hosts" // see [Host.Path]
 	guestDir   = base + "/guests"
-	initrdPath = base + "/initrd.cpio"
-	imagePath  = base + "/vmlinux"
+	bootDir    = base + "/boot" // what guests start from
+	initrdPath = bootDir + "/initrd.cpio"
+	imagePath  = bootDir + "/vmlinux"
 
 	etcLibvirt = "/etc/libvirt"
 )
@@ -34,6 +36,7 @@ func private() []string {
 	return []string{
 		etcLibvirt, "/var/lib/libvirt", "/run/libvirt", "/var/log/libvirt", "/var/cache/libvirt",
 		"/etc/openvswitch", "/var/lib/openvswitch", "/run/openvswitch", "/var/log/openvswitch",
+		"/etc/ovn", "/var/lib/ovn", "/run/ovn", "/var/log/ovn",
 		"/etc/virt-vnet", "/var/lib/virt-vnet", "/run/virt-vnet",
 	}
 }
@@ -48,7 +51,7 @@ func mountFiles() error {
 	if err := mount("tmpfs", "/run", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755"); err != nil {
 		return err
 	}
-	if err := mkdirs("/run/lock", "/run/netns", storeDir, guestDir); err != nil {
+	if err := mkdirs("/run/lock", "/run/netns", storeDir, guestDir, bootDir, hostsDir); err != nil {
 		return err
 	}
 	for _, dir := range overlaid() {

@@ -16,8 +16,9 @@ const (
 	ovsdbSchema = "/usr/share/openvswitch/vswitch.ovsschema"
 )
 
-func newOVSDB() *Daemon {
+func newOVSDB(at *place, system string) *Daemon {
 	return &Daemon{
+		at:   at,
 		name: "ovsdb-server",
 		argv: []string{
 			"ovsdb-server", ovsdbFile, "--remote=p" + OVSDBEndpoint,
@@ -34,14 +35,15 @@ func newOVSDB() *Daemon {
 		},
 		ready: func(ctx context.Context) error {
 			_, err := vsctl(ctx, "--no-wait", "--", "init",
-				"--", "set", "Open_vSwitch", ".", "external_ids:system-id=lab")
+				"--", "set", "Open_vSwitch", ".", "external_ids:system-id="+system)
 			return err
 		},
 	}
 }
 
-func newVswitchd() *Daemon {
+func newVswitchd(at *place) *Daemon {
 	return &Daemon{
+		at:   at,
 		name: "ovs-vswitchd",
 		argv: []string{"ovs-vswitchd", OVSDBEndpoint, "--pidfile", "--log-file", "-vconsole:off"},
 		log:  "/var/log/openvswitch/ovs-vswitchd.out",
@@ -54,8 +56,12 @@ func newVswitchd() *Daemon {
 
 // Vsctl runs ovs-vsctl against the lab's OVSDB and returns what it printed. It
 // waits until ovs-vswitchd has followed, ten seconds at most.
-func (l *Lab) Vsctl(ctx context.Context, args ...string) (string, error) {
-	return vsctl(ctx, args...)
+func (l *Lab) Vsctl(ctx context.Context, args ...string) (out string, err error) {
+	err = l.at.do(func() error {
+		out, err = vsctl(ctx, args...)
+		return err
+	})
+	return out, err
 }
 
 func vsctl(ctx context.Context, args ...string) (string, error) {

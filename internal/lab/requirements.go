@@ -20,11 +20,12 @@ var ErrUnavailable = errors.New("lab unavailable")
 // Part is something of a lab that needs programs of its own.
 type Part int
 
-// The parts of a lab. Guests include Libvirt.
+// The parts of a lab. Guests include Libvirt, and OVN includes OVS.
 const (
 	Libvirt Part = iota + 1
 	OVS
 	Guests
+	OVN
 )
 
 // String returns the part's name as packages.txt has it.
@@ -36,6 +37,8 @@ func (p Part) String() string {
 		return "ovs"
 	case Guests:
 		return "guests"
+	case OVN:
+		return "ovn"
 	default:
 		return fmt.Sprintf("Part(%d)", int(p))
 	}
@@ -77,7 +80,7 @@ func Missing(parts ...Part) []Requirement {
 
 func wanted(r Requirement, parts []Part) bool {
 	return len(parts) == 0 || slices.ContainsFunc(parts, func(p Part) bool {
-		return r.Part == p.String() || p == Guests && r.Part == Libvirt.String()
+		return r.Part == p.String() || p == Guests && r.Part == Libvirt.String() || p == OVN && r.Part == OVS.String()
 	})
 }
 

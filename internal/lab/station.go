@@ -16,7 +16,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // Station is something at the far end of a cable: a gateway, a server, a
@@ -43,6 +42,7 @@ type Station struct {
 	// Addresses of eth0, IPv4 and IPv6.
 	Addresses []netip.Prefix
 
+	at *place
 	ns netns.NsHandle
 }
 
@@ -52,37 +52,41 @@ func (l *Lab) AddStation(ctx context.Context, s *Station) error {
 	if s.Device == "" {
 		s.Device = "to-" + s.Name
 	}
+	s.at = l.at
 	if err := s.makeNamespace(); err != nil {
 		return fmt.Errorf("lab: station %s: make namespace: %w", s.Name, err)
 	}
 	l.mu.Lock()
 	l.stations = append(l.stations, s)
 	l.mu.Unlock()
-	if err := s.build(); err != nil {
+	if err := s.build(ctx); err != nil {
 		return fmt.Errorf("lab: station %s: %w", s.Name, err)
-	}
-	if s.Bridge != "" {
-		if err := attach(ctx, s.Device, s.Bridge, s.VLAN); err != nil {
-			return fmt.Errorf("lab: station %s: %w", s.Name, err)
-		}
 	}
 	return nil
 }
 
-func (s *Station) build() error {
+func (s *Station) build(ctx context.Context) error {
+	if err := s.at.do(s.plugIn); err != nil {
+		return err
+	}
+	if err := s.Do(s.configure); err != nil || s.Bridge == "" {
+		return err
+	}
+	return s.at.do(func() error { return attach(ctx, s.Device, s.Bridge, s.VLAN) })
+}
+
+// plugIn makes the cable.
+func (s *Station) plugIn() error {
 	cable := netlink.NewVeth(attrs(s.Device))
 	cable.PeerName, cable.PeerNamespace, cable.PeerHardwareAddr = "eth0", netlink.NsFd(s.ns), s.MAC
 	if err := netlink.LinkAdd(cable); err != nil {
 		return fmt.Errorf("add veth %s: %w", s.Device, err)
 	}
-	if err := linkUp(s.Device); err != nil {
-		return err
-	}
-	return s.Do(s.configure)
+	return linkUp(s.Device)
 }
 
 func (s *Station) makeNamespace() error {
-	return onThread(func() (err error) {
+	return s.at.thread(func() (err error) {
 		s.ns, err = netns.NewNamed(s.Name)
 		return err
 	})
@@ -98,17 +102,9 @@ func (s *Station) configure() error {
 	if err := txChecksumOff("eth0"); err != nil {
 		return err
 	}
-	eth0, err := netlink.LinkByName("eth0")
-	if err != nil {
-		return fmt.Errorf("find eth0: %w", err)
-	}
 	for _, p := range s.Addresses {
-		addr := &netlink.Addr{IPNet: &net.IPNet{
-			IP:   p.Addr().AsSlice(),
-			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
-		}, Flags: unix.IFA_F_NODAD}
-		if err := netlink.AddrAdd(eth0, addr); err != nil {
-			return fmt.Errorf("add address %s: %w", p, err)
+		if err := addAddress("eth0", p); err != nil {
+			return err
 		}
 	}
 	return linkUp("eth0")
@@ -117,7 +113,7 @@ func (s *Station) configure() error {
 // Do calls f on a thread that is in the station's network namespace. f must
 // not start goroutines that should be there too.
 func (s *Station) Do(f func() error) error {
-	return onThread(func() error {
+	return s.at.thread(func() error {
 		if err := netns.Set(s.ns); err != nil {
 			return fmt.Errorf("enter the namespace of %s: %w", s.Name, err)
 		}
@@ -157,7 +153,7 @@ func (s *Station) WaitPing(ctx context.Context, addr netip.Addr, limit time.Dura
 }
 
 func (s *Station) close() error {
-	return errors.Join(s.ns.Close(), netns.DeleteNamed(s.Name))
+	return errors.Join(s.ns.Close(), s.at.do(func() error { return netns.DeleteNamed(s.Name) }))
 }
 
 // onThread runs f on a thread of its own and then puts the thread back into

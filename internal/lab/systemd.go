@@ -36,9 +36,10 @@ func beside(unshare int, argv ...string) []string {
 	return append([]string{"nsenter", fmt.Sprintf("--pid=/proc/%d/ns/pid_for_children", unshare), "--"}, argv...)
 }
 
-func newSystemd() *Daemon {
+func newSystemd(at *place) *Daemon {
 	d := &Daemon{
 		name: "systemd",
+		at:   at,
 		argv: []string{
 			"unshare", "--pid", "--mount", "--uts", "--cgroup", "--fork", "--mount-proc", "--kill-child", "sh", "-c", systemdScript,
 		},

@@ -26,3 +26,18 @@ func Start(t testing.TB, opts lab.Options) *lab.Lab {
 	})
 	return l
 }
+
+// StartCluster is Start for a lab with hosts in it.
+func StartCluster(t testing.TB, opts lab.ClusterOptions) *lab.Cluster {
+	t.Helper()
+	c, err := lab.StartCluster(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(t.Context()); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	return c
+}
