@@ -54,3 +54,63 @@ func TestHostsAreApart(t *testing.T) {
 		t.Errorf("the lab's host name: got %q, %v", name, err)
 	}
 }
+
+// TestNorthboundServers takes the leader away from a raft cluster, and the right
+// certificates from a client.
+func TestNorthboundServers(t *testing.T) {
+	lab.Need(t, lab.OVN)
+	ctx := t.Context()
+	c := labtest.StartCluster(t, lab.ClusterOptions{Hosts: 1, OVN: &lab.OVNOptions{Servers: 3, SSL: true}})
+	central := c.Central
+	first, err := central.Leader(ctx)
+	must(t, err)
+	_, err = central.Nbctl(ctx, "ls-add", "blue")
+	must(t, err)
+	must(t, first.Kill(ctx))
+	second, err := central.Leader(ctx)
+	must(t, err)
+	if second == first {
+		t.Error("the leader is the server that was killed")
+	}
+	must(t, central.Sync(ctx))
+
+	certs := central.Certificates()
+	show := func(db, ca string) (string, error) {
+		return c.Lab.Run(ctx, "ovn-nbctl", "--timeout=5", "--db="+db,
+			"--private-key="+certs.ClientKey, "--certificate="+certs.Client, "--ca-cert="+ca, "--bare", "--columns=name", "list", "Logical_Switch")
+	}
+	for _, db := range []string{central.NBTCP(), central.NBSSL()} {
+		if out, err := show(db, certs.CA); err != nil || out != "blue" {
+			t.Errorf("%s: got %q, %v, want blue", db, out, err)
+		}
+	}
+	if out, err := show(central.NBSSL(), certs.WrongCA); err == nil {
+		t.Errorf("with the wrong CA: got %q", out)
+	}
+	must(t, first.Start(ctx))
+	must(t, central.Sync(ctx))
+}
+
+// TestControllerEnds ends ovn-controller in both ways.
+func TestControllerEnds(t *testing.T) {
+	lab.Need(t, lab.OVN)
+	ctx := t.Context()
+	c := labtest.StartCluster(t, lab.ClusterOptions{Hosts: 2, OVN: &lab.OVNOptions{Encap: "vxlan"}})
+	h := c.Hosts[1]
+	chassis := func() string {
+		out, err := c.Central.Sbctl(ctx, "--bare", "--columns=name", "find", "Chassis", "name="+h.Name)
+		must(t, err)
+		return out
+	}
+	must(t, h.Controller().Kill(ctx))
+	if chassis() == "" {
+		t.Error("a killed controller's chassis is gone")
+	}
+	must(t, h.Controller().Start(ctx))
+	must(t, h.Leave(ctx))
+	if out := chassis(); out != "" {
+		t.Errorf("after leaving, the host's chassis: got %q, want none", out)
+	}
+	must(t, h.Controller().Start(ctx))
+	must(t, c.Central.Sync(ctx))
+}

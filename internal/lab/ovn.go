@@ -274,9 +274,25 @@ func newController(at *place) *Daemon {
 	}
 }
 
-// Controller returns the host's ovn-controller, whether it runs or not. Stop
-// makes it leave, with its chassis, tunnels and flows; Kill leaves all as it is.
+// Controller returns the host's ovn-controller, whether it runs or not. Whether
+// by Stop or by Kill, its chassis, tunnels and flows stay when it ends.
 func (h *Host) Controller() *Daemon { return h.controller }
+
+// Leave ends the host's ovn-controller, which takes its chassis out of the
+// southbound database and its tunnels and flows off the host.
+func (h *Host) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patient(stopLimit))
+	defer cancel()
+	if _, err := h.Run(ctx, "ovn-appctl", "-t", "ovn-controller", "exit"); err != nil {
+		return fmt.Errorf("lab: %s: leave OVN: %w", h.Name, err)
+	}
+	return poll(ctx, func(context.Context) error {
+		if h.controller.PID() != 0 {
+			return errors.New("ovn-controller has not ended")
+		}
+		return nil
+	})
+}
 
 // startChassis makes every host a chassis and returns when all are registered
 // and have tunnels to each other.
