@@ -17,12 +17,13 @@ func TestRequirements(t *testing.T) {
 		t.Fatalf("got %d requirements", len(all))
 	}
 	for _, r := range all {
-		if r.Part != "libvirt" && r.Part != "ovs" && r.Part != "guests" {
+		if r.Part != "libvirt" && r.Part != "ovs" && r.Part != "guests" && r.Part != "ovn" {
 			t.Errorf("%s: unknown part %q", r.Package, r.Part)
 		}
 	}
-	if !wanted(Requirement{Part: "libvirt"}, []Part{Guests}) || wanted(Requirement{Part: "guests"}, []Part{OVS}) {
-		t.Error("guests include libvirt, and nothing else does")
+	if !wanted(Requirement{Part: "libvirt"}, []Part{Guests}) || !wanted(Requirement{Part: "ovs"}, []Part{OVN}) ||
+		wanted(Requirement{Part: "guests"}, []Part{OVS}) || wanted(Requirement{Part: "ovn"}, []Part{OVS}) {
+		t.Error("guests include libvirt and OVN includes OVS, and nothing else does")
 	}
 }
 
@@ -74,6 +75,7 @@ func TestInterfaceXML(t *testing.T) {
 		{NIC{Network: "a&b", Portgroup: "red", MAC: mac}, "<source network='a&amp;b' portgroup='red'/>"},
 		{NIC{Uplink: "eth0", MAC: mac}, "<interface type='direct'>"},
 		{NIC{Bridge: "no-such", VLAN: 20, MAC: mac}, "<virtualport type='openvswitch'/>\n      <vlan><tag id='20'/></vlan>"},
+		{NIC{Bridge: "no-such", InterfaceID: "i", MAC: mac}, "<virtualport type='openvswitch'><parameters interfaceid='i'/></virtualport>"},
 		{NIC{Bridge: "no-such", Model: "e1000", MAC: mac}, "<model type='e1000'/>\n      <rom"},
 	} {
 		got, err := tt.nic.InterfaceXML()
