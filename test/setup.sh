@@ -12,27 +12,34 @@ go_is_usable() {
 	command -v go >/dev/null && GOTOOLCHAIN=local go version | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])'
 }
 
-# Prometheus' own checker of metrics. Its package starts a service when it is
-# installed, so this one program is taken out of it.
-promtool=/var/cache/virt-vnet/promtool
-has_promtool() {
-	command -v promtool >/dev/null || [ -x "$promtool" ]
+# Programs whose packages start a service when they are installed are taken out
+# of them: Prometheus' own checker of metrics, and the guest agent, for the lab's
+# guests and not for this machine.
+programs=/var/cache/virt-vnet
+taken='prometheus:usr/bin/promtool qemu-guest-agent:usr/sbin/qemu-ga'
+# not_taken lists those of them that are not here.
+not_taken() {
+	for what in $taken; do
+		program=${what##*/}
+		command -v "$program" >/dev/null || [ -x "$programs/$program" ] || echo "$what"
+	done
 }
 
 missing=
 for package in $(awk '!/^#/ && NF { print $1 }' "$here/../internal/lab/packages.txt" "$here/packages.txt" | sort -u); do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
-if [ -z "$missing" ] && go_is_usable && has_promtool; then
+untaken=$(not_taken)
+if [ -z "$missing$untaken" ] && go_is_usable; then
 	exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-	echo "setup: not root, so these packages cannot be installed:$missing$(go_is_usable || echo ' golang-go (1.21 or newer)')$(has_promtool || echo ' prometheus (promtool is enough)')" >&2
+	echo "setup: not root, so these packages cannot be installed:$missing$(go_is_usable || echo ' golang-go (1.21 or newer)')${untaken:+ $(echo "$untaken" | tr "\n" " ") (the program is enough)}" >&2
 	exit 1
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-if [ -n "$missing" ] || ! has_promtool; then
+if [ -n "$missing$untaken" ]; then
 	apt-get update -qq
 fi
 if [ -n "$missing" ]; then
@@ -41,15 +48,16 @@ if [ -n "$missing" ]; then
 	apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-if ! has_promtool; then
-	echo "setup: fetching promtool"
+for what in $untaken; do
+	package=${what%%:*} path=${what#*:}
+	echo "setup: fetching ${path##*/}"
 	scratch=$(mktemp -d)
 	# Root's own directory is closed to the user that apt downloads as.
-	(cd "$scratch" && apt-get -o APT::Sandbox::User=root download -qq prometheus)
-	dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
-	install -D -m 0755 "$scratch/usr/bin/promtool" "$promtool"
+	(cd "$scratch" && apt-get -o APT::Sandbox::User=root download -qq "$package")
+	dpkg-deb --fsys-tarfile "$scratch/$package"_*.deb | tar -x -C "$scratch" "./$path"
+	install -D -m 0755 "$scratch/$path" "$programs/${path##*/}"
 	rm -r "$scratch"
-fi
+done
 
 # Debian 12's Go is too old, that of its backports is not. The backports are
 # used for this one package, and the machine's list of sources stays as it is.

@@ -31,6 +31,10 @@ type Guest struct {
 	// Metadata goes into the domain's <metadata>, as it is.
 	Metadata string
 
+	// Agent gives it a QEMU guest agent, which needs the program qemu-ga on this
+	// machine. Its /agent.sh starts the agent anew, with the options it is given.
+	Agent bool
+
 	NICs []NIC
 }
 
@@ -197,6 +201,9 @@ func (g *Guest) cmdline(modules []string) string {
 // they need in turn.
 func (g *Guest) drivers() []string {
 	names := []string{"virtio_pci", "virtio_net"} // also for a card that is plugged in later
+	if g.Agent {
+		names = append(names, "virtio_console")
+	}
 	for _, n := range g.NICs {
 		switch n.Model {
 		case "e1000", "e1000e":
@@ -223,10 +230,14 @@ var interfaceTemplate string
 
 // domainXML is libvirt's description of the guest, which must be complete.
 func (g *Guest) domainXML(k kernel) (string, error) {
+	initrd := initrdPath
+	if g.Agent {
+		initrd = agentInitrdPath
+	}
 	return expand(domainTemplate, struct {
 		*Guest
 		Kernel, Initrd, Cmdline, Console, Socket string
-	}{g, k.boot, initrdPath, g.cmdline(k.load(g.drivers())), consolePath(g.Name), socketPath(g.Name)})
+	}{g, k.boot, initrd, g.cmdline(k.load(g.drivers())), consolePath(g.Name), socketPath(g.Name)})
 }
 
 // InterfaceXML returns the <interface> element that the lab would define for

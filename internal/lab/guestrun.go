@@ -45,6 +45,11 @@ func (l *Lab) DomainXML(ctx context.Context, g *Guest) (string, error) {
 	if err := g.complete(); err != nil {
 		return "", err
 	}
+	if g.Agent {
+		if err := l.boot.withAgent(ctx); err != nil {
+			return "", err
+		}
+	}
 	var text string
 	err = l.at.do(func() error {
 		text, err = g.domainXML(k)

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 )
 
 //go:embed files/init.sh
@@ -19,9 +21,42 @@ var initScript string
 //go:embed files/dhcp.sh
 var dhcpScript string
 
+//go:embed files/agent.sh
+var agentScript string
+
 // guestFiles are what a guest has beside busybox and modules.
 func guestFiles() []File {
 	return []File{{"init", 0o755, []byte(initScript)}, {"dhcp.sh", 0o755, []byte(dhcpScript)}}
+}
+
+// writeAgentInitrd makes the file system of guests with an agent: that of the
+// others, the machine's qemu-ga with its libraries, and what it is asked to run.
+func writeAgentInitrd(ctx context.Context, k kernel) error {
+	agent, err := program("qemu-ga")
+	if err != nil {
+		return fmt.Errorf("lab: guest agent: %w; make setup brings it", err)
+	}
+	out, err := exec.CommandContext(ctx, "ldd", agent).Output()
+	if err != nil {
+		return fmt.Errorf("lab: guest agent: libraries of %s: %w", agent, err)
+	}
+	files := append(guestFiles(),
+		File{"agent.sh", 0o755, []byte(agentScript)},
+		File{"sbin/ip", 0o755, []byte("#!/bin/sh\nexec /bin/busybox ip \"$@\"\n")})
+	paths := map[string]string{agent: "sbin/qemu-ga"}
+	for _, word := range strings.Fields(string(out)) {
+		if strings.HasPrefix(word, "/") {
+			paths[word] = word[1:]
+		}
+	}
+	for from, to := range paths {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return fmt.Errorf("lab: guest agent: %w", err)
+		}
+		files = append(files, File{to, 0o755, data})
+	}
+	return writeInitrd(ctx, k, agentInitrdPath, files)
 }
 
 // writeInitrd makes a file system of busybox, the files and k's modules. It is

@@ -24,7 +24,7 @@ type kernel struct {
 
 // drivers are all modules that a guest may ask for.
 func drivers() []string {
-	return []string{"virtio_pci", "virtio_net", "e1000", "e1000e", "8139cp", "8021q"}
+	return []string{"virtio_pci", "virtio_net", "virtio_console", "e1000", "e1000e", "8139cp", "8021q"}
 }
 
 // errNoKernel says that no kernel package is installed.
@@ -51,6 +51,15 @@ type guestBoot struct {
 	once   sync.Once
 	kernel kernel
 	err    error
+
+	agentOnce sync.Once
+	agentErr  error
+}
+
+// withAgent makes the file system of guests with an agent, once.
+func (b *guestBoot) withAgent(ctx context.Context) error {
+	b.agentOnce.Do(func() { b.agentErr = writeAgentInitrd(ctx, b.kernel) })
+	return b.agentErr
 }
 
 // findKernel finds the kernel, and of its modules those that are named.

@@ -21,6 +21,8 @@ const (
 	bootDir    = base + "/boot" // what guests start from
 	initrdPath = bootDir + "/initrd.cpio"
 	imagePath  = bootDir + "/vmlinux"
+	// agentInitrdPath is that of guests with an agent.
+	agentInitrdPath = bootDir + "/initrd-agent.cpio"
 
 	etcLibvirt = "/etc/libvirt"
 )

@@ -97,6 +97,7 @@ done
 exec 3<>/dev/ttyS1
 stty raw -echo <&3
 obey <&3 >&3 &
+[ ! -x /agent.sh ] || /agent.sh
 say ready
 while :; do
 	sleep 3600

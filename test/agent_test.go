@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/test/stage"
+	"github.com/virt-vnet/virt-vnet/verify"
+)
+
+// newAgentHost boots the guests of a spec with agents in them and the addresses.
+func newAgentHost(t *testing.T, specFile string, addresses map[string]string) *host {
+	t.Helper()
+	lab.NeedProgram(t, "qemu-ga")
+	h := newHost(t, specFile)
+	h.must(0, "apply")
+	h.must(0, "hooks", "install", "--reload")
+	guests := stage.Guests(h.spec.Topology)
+	for _, g := range guests {
+		g.Agent = true
+		g.NICs[0].Addresses = []netip.Prefix{netip.MustParsePrefix(addresses[g.Name])}
+	}
+	if err := h.Boot(t.Context(), guests...); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// exec runs a command in a guest, over its serial port.
+func (h *host) exec(guest, command string) {
+	h.t.Helper()
+	if _, err := h.Exec(h.t.Context(), guest, command); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// sources are where the guests' addresses are known from.
+func sources(r verify.Report) map[string]verify.AddressSource {
+	out := map[string]verify.AddressSource{}
+	for _, n := range r.NICs {
+		out[n.Guest] = n.AddressSource
+	}
+	return out
+}
+
+// TestAgents asks the agents of guests whose addresses nobody else knows: they
+// answer, one hangs, and there is none.
+func TestAgents(t *testing.T) {
+	h := newAgentHost(t, "testdata/agent.yaml", map[string]string{"a": "10.0.80.11/24", "b": "10.0.80.12/24"})
+	answer := func() bool {
+		s := sources(h.report("verify"))
+		return s["a"] == verify.AddressAgent && s["b"] == verify.AddressAgent
+	}
+	h.eventually("both agents answer", answer)
+	h.must(0, "verify")
+	took := func() time.Duration {
+		began := time.Now()
+		h.must(0, "list", "ports")
+		return time.Since(began)
+	}
+	quick := took()
+
+	h.exec("b", "killall -STOP qemu-ga")
+	if slow := took() - quick; slow > 1500*time.Millisecond {
+		t.Errorf("an agent that hangs costs %v, want a second", slow)
+	}
+	if s := sources(h.report("verify")); s["a"] != verify.AddressAgent || s["b"] != "" {
+		t.Errorf("b's agent hangs: sources %v", s)
+	}
+	h.must(6, "verify")
+
+	h.exec("b", "killall -CONT qemu-ga")
+	h.eventually("both agents answer again", answer)
+	h.must(0, "verify")
+
+	h.exec("a", "killall qemu-ga")
+	h.exec("b", "killall qemu-ga")
+	h.eventually("without agents", func() bool {
+		s := sources(h.report("verify"))
+		return s["a"] == "" && s["b"] == ""
+	})
+}
+
+// report is the report of verify, whatever it says.
+func (h *host) report(args ...string) verify.Report {
+	h.t.Helper()
+	out, errOut, _ := h.run(append(args, "-o", "json")...)
+	var r verify.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		h.t.Fatalf("virt-vnet %v: %v\n%s%s", args, err, out, errOut)
+	}
+	return r
+}
+
+// eventually waits until something is so: libvirt hears of agents a moment later.
+func (h *host) eventually(what string, so func() bool) {
+	h.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !so(); {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
