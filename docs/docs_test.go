@@ -171,5 +171,29 @@ func TestChecksPage(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.Code, rung, c.Meaning, c.Evidence, c.Cause, c.Fix)
 	}
+	b.WriteString(insideText)
 	golden.Check(t, "checks.md", b.String())
 }
+
+// insideText is about the option --in-guest.
+const insideText = `
+## Inside the guest
+
+From outside, a guest that is silent looks the same whether its interface is down, its address is gone or its ARP is off.
+` + "`virt-vnet verify --in-guest`" + ` looks into such guests and adds what it sees to the evidence, as "in guest web1: eth0 is
+down". It is off unless you ask for it, looks into nobody when all is well, changes nothing in the guest and no verdict.
+
+The guest needs a QEMU guest agent (package qemu-guest-agent) with its channel. It is asked for its interfaces, and then to
+run, without a shell, with arguments that only name an interface or the gateway:
+
+- ` + "`ip link show dev INTERFACE`" + `
+- if the gateway does not answer: ` + "`ip -4 route show default`, `ip -4 neigh show to GATEWAY`" + ` (or -6)
+- if the guest does not answer ICMP echo: ` + "`cat /proc/sys/net/ipv4/icmp_echo_ignore_all`" + `
+
+This takes at most 3 seconds for a guest and 10 for all; of guests that fail alike, three are looked into. An agent that
+does not answer, or is set not to run commands (guest-exec, as on RHEL), is a note of the report and no failure; the
+addresses it tells are in the evidence all the same. libvirt marks a guest in which commands are run as tainted
+(custom-ga-command), which has no effect, until it stops.
+
+Without the option verify asks agents only for addresses. All of them together have a second to answer.
+`

@@ -6,6 +6,7 @@ package test
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,78 @@ func TestAgents(t *testing.T) {
 		s := sources(h.report("verify"))
 		return s["a"] == "" && s["b"] == ""
 	})
+}
+
+// TestInGuest looks into guests that fail: by commands, by what the agent tells
+// without them, and where it tells nothing.
+func TestInGuest(t *testing.T) {
+	h := newAgentHost(t, "testdata/inguest.yaml", map[string]string{"a": "10.0.81.11/24", "b": "10.0.81.12/24"})
+	for _, guest := range []string{"a", "b"} {
+		h.eventually("the agent of "+guest, func() bool {
+			_, err := h.Virsh(t.Context(), "guestinfo", guest, "--interface")
+			return err == nil
+		})
+	}
+	h.must(0, "verify", "--in-guest")
+	// found is the evidence of what is wrong with a guest, and the notes. Whether
+	// it is called silent depends on what was heard of it before.
+	found := func(guest string, args ...string) (evidence, notes string) {
+		t.Helper()
+		r := h.report(append([]string{"verify"}, args...)...)
+		if len(r.Problems) != 1 || r.Problems[0].Affects[0].Guest != guest {
+			t.Fatalf("problems %+v, want one of %s", r.Problems, guest)
+		}
+		t.Logf("%s: %s %q, notes %q", guest, r.Problems[0].Code, r.Problems[0].Evidence, r.Notes)
+		return strings.Join(r.Problems[0].Evidence, "\n"), strings.Join(r.Notes, "\n")
+	}
+	wants := func(text string, parts ...string) {
+		t.Helper()
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("want %q in:\n%s", part, text)
+			}
+		}
+	}
+
+	h.exec("a", "ip link set eth0 arp off")
+	if evidence, _ := found("a"); strings.Contains(evidence, "in guest") {
+		t.Errorf("looked into the guest without being asked to:\n%s", evidence)
+	}
+	evidence, notes := found("a", "--in-guest")
+	wants(evidence, "in guest a: eth0 is up, with MTU 1500", "in guest a: ARP is off at eth0 (NOARP)", "in guest a: eth0 has 10.0.81.11/24")
+	if notes != "" {
+		t.Errorf("notes %q, want none", notes)
+	}
+	h.exec("a", "ip link set eth0 arp on; sysctl -w net.ipv4.icmp_echo_ignore_all=1")
+	evidence, _ = found("a", "--in-guest")
+	wants(evidence, "in guest a: it ignores ICMP echo")
+	h.exec("a", "sysctl -w net.ipv4.icmp_echo_ignore_all=0; ip addr flush dev eth0")
+	evidence, _ = found("a", "--in-guest")
+	wants(evidence, "in guest a: eth0 has no IPv4 address")
+
+	h.exec("a", "/agent.sh --blacklist=guest-exec") // as RHEL has it
+	h.eventually("the other agent", func() bool {
+		_, err := h.Virsh(t.Context(), "qemu-agent-command", "a", `{"execute": "guest-exec", "arguments": {"path": "/sbin/ip"}}`)
+		return err != nil && strings.Contains(err.Error(), "disabled")
+	})
+	evidence, notes = found("a", "--in-guest")
+	wants(evidence, "in guest a: eth0 has no IPv4 address")
+	wants(notes, "inside of a", "set not to run commands (guest-exec)")
+
+	h.exec("a", "killall -STOP qemu-ga")
+	evidence, notes = found("a", "--in-guest")
+	if strings.Contains(evidence, "in guest") {
+		t.Errorf("an agent that hangs told: %s", evidence)
+	}
+	wants(notes, "inside of a", "no agent answers")
+
+	h.exec("a", "ip addr add 10.0.81.11/24 dev eth0")
+	h.exec("b", "ip link set eth0 down")
+	evidence, notes = found("b", "--in-guest")
+	wants(evidence, "in guest b: eth0 is down")
+	if notes != "" {
+		t.Errorf("notes %q, want none", notes)
+	}
 }
 
 // report is the report of verify, whatever it says.

@@ -42,6 +42,9 @@ type Options struct {
 	// DHCP asks for an address over DHCP (RFC 2131) where guests have none, to
 	// see whether a server offers one. None is requested or used.
 	DHCP bool
+	// Inside looks into guests that fail, by running a few commands in them that
+	// change nothing. Nil looks into none.
+	Inside Inside
 	// Timing is how long to wait for answers.
 	Timing Timing
 	// Log takes the decisions of the run, for debugging. Nil drops them.

@@ -33,6 +33,8 @@ type run struct {
 	// blind is whether frames at the ports went by unseen.
 	blind  bool
 	limits []string
+	// insideNotes say which guests could not be looked into.
+	insideNotes []string
 }
 
 // Run checks the guests of inv and returns what it found, good or bad.
@@ -104,6 +106,9 @@ func (r *run) examine(ctx context.Context) error {
 		n.pardon()
 	}
 	r.joinProblems()
+	if err := r.lookInside(ctx); err != nil {
+		return err
+	}
 	return r.holdTalks(ctx)
 }
 
@@ -239,7 +244,7 @@ func (r *run) joinProblems() {
 func (r *run) report() Report {
 	report := Report{
 		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
-		Limits: sortedUnique(r.limits), Notes: r.notes(),
+		Limits: sortedUnique(r.limits), Notes: slices.Concat(r.notes(), r.insideNotes),
 	}
 	var problems []*Problem
 	for _, n := range r.nics {

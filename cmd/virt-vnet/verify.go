@@ -33,6 +33,7 @@ func verifyCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "full", Usage: "try every pair of guests, not one of each kind"},
 			&cli.BoolFlag{Name: "latency", Usage: "measure how long answers take, in a slow pass of its own"},
 			&cli.BoolFlag{Name: "dhcp", Usage: "ask for an address, and take none, in networks with guests that have none"},
+			&cli.BoolFlag{Name: "in-guest", Usage: "look into guests that fail, by running ip in them through their agents"},
 			&cli.DurationFlag{Name: "wait", Usage: "first wait up to `TIME`, such as 5m, for guests that are still booting"},
 			bundleFlag(),
 		}),
@@ -116,6 +117,11 @@ func (l *looker) report(c *cli.Context, std stdio) (verify.Report, error) {
 		DHCP:     c.Bool("dhcp"),
 		Log:      l.site.log,
 		Progress: func(stage string) { l.site.log.Info("verify", "stage", stage) },
+	}
+	if c.Bool("in-guest") {
+		in := &insider{uri: l.site.conn.URI()}
+		defer in.close()
+		opts.Inside = in
 	}
 	if isTerminal(std.err) {
 		step, done := showProgress(std.err)

@@ -29,6 +29,9 @@ func guestFiles() []File {
 	return []File{{"init", 0o755, []byte(initScript)}, {"dhcp.sh", 0o755, []byte(dhcpScript)}}
 }
 
+// appletScript is a program of busybox for those who do not find it without one.
+const appletScript = "#!/bin/sh\nexec /bin/busybox \"${0##*/}\" \"$@\"\n"
+
 // writeAgentInitrd makes the file system of guests with an agent: that of the
 // others, the machine's qemu-ga with its libraries, and what it is asked to run.
 func writeAgentInitrd(ctx context.Context, k kernel) error {
@@ -41,8 +44,8 @@ func writeAgentInitrd(ctx context.Context, k kernel) error {
 		return fmt.Errorf("lab: guest agent: libraries of %s: %w", agent, err)
 	}
 	files := append(guestFiles(),
-		File{"agent.sh", 0o755, []byte(agentScript)},
-		File{"sbin/ip", 0o755, []byte("#!/bin/sh\nexec /bin/busybox ip \"$@\"\n")})
+		File{"agent.sh", 0o755, []byte(agentScript)}, File{"sbin/ip", 0o755, []byte(appletScript)},
+		File{"bin/cat", 0o755, []byte(appletScript)})
 	paths := map[string]string{agent: "sbin/qemu-ga"}
 	for _, word := range strings.Fields(string(out)) {
 		if strings.HasPrefix(word, "/") {

@@ -57,12 +57,21 @@ func addresses(list []libvirt.DomainInterface) map[vnet.MAC][]netip.Prefix {
 		if err != nil || mac.IsZero() {
 			continue
 		}
-		for _, a := range iface.Addrs {
-			addr, err := netip.ParseAddr(a.Addr)
-			if err == nil && !addr.IsLoopback() && int(a.Prefix) <= addr.BitLen() {
-				byMAC[mac] = append(byMAC[mac], netip.PrefixFrom(addr, int(a.Prefix)))
-			}
+		if found := prefixes(iface.Addrs); len(found) > 0 {
+			byMAC[mac] = append(byMAC[mac], found...)
 		}
 	}
 	return byMAC
+}
+
+// prefixes are an interface's addresses, without loopback.
+func prefixes(list []libvirt.DomainIPAddress) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range list {
+		addr, err := netip.ParseAddr(a.Addr)
+		if err == nil && !addr.IsLoopback() && int(a.Prefix) <= addr.BitLen() {
+			out = append(out, netip.PrefixFrom(addr, int(a.Prefix)))
+		}
+	}
+	return out
 }
