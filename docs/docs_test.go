@@ -192,8 +192,9 @@ run, without a shell, with arguments that only name an interface or the gateway:
 
 This takes at most 3 seconds for a guest and 10 for all; of guests that fail alike, three are looked into. An agent that
 does not answer, or is set not to run commands (guest-exec, as on RHEL), is a note of the report and no failure; the
-addresses it tells are in the evidence all the same. libvirt marks a guest in which commands are run as tainted
-(custom-ga-command), which has no effect, until it stops.
+addresses it tells are in the evidence all the same.
 
-Without the option verify asks agents only for addresses. All of them together have a second to answer.
+Without the option verify asks agents only for addresses (guest-network-get-interfaces). All of them together have a second
+to answer. It gives libvirt a time limit for each question, which libvirt has only for commands of the caller's own: it
+marks a guest that was asked as tainted (custom-ga-command) until the guest stops, which has no effect.
 `

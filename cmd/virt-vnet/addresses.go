@@ -64,7 +64,7 @@ func (s *site) served(nic libvirtnet.DomainNIC) bool {
 // askAgents asks the agents that listen, over a connection of their own: the
 // questions that hang would keep all others waiting there.
 func (s *site) askAgents(ctx context.Context, guests []virtapi.Guest, all map[string]guestAddresses) {
-	listens := func(g virtapi.Guest) bool { return g.Active && g.Domain.Agent }
+	listens := func(g virtapi.Guest) bool { return g.State == virtapi.StateRunning && g.Domain.Agent }
 	if !slices.ContainsFunc(guests, listens) {
 		return
 	}

@@ -33,20 +33,37 @@ const (
 // An agent that hangs answers when libvirt gives up on it, after seconds, and
 // libvirt takes only so many questions at a time from one connection
 // (max_client_requests): give ctx a deadline, and ask agents on a connection of
-// their own. The error is [ErrNoGuest] when there is no such guest.
+// their own. [Conn.GuestInterfaces] says how they are asked. The error is
+// [ErrNoGuest] when there is no such guest.
 func (c *Conn) Addresses(ctx context.Context, guest string, source AddressSource) (map[vnet.MAC][]netip.Prefix, error) {
-	from := libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
 	if source == SourceAgent {
-		from = libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+		return c.agentAddresses(ctx, guest)
 	}
 	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (map[vnet.MAC][]netip.Prefix, error) {
-		list, err := handle.ListAllInterfaceAddresses(from)
-		// No agent, or no leases, comes as one of many errors.
+		list, err := handle.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+		// No leases comes as one of many errors.
 		if err = callError("guest "+guest+": ask for its addresses", err); errors.Is(err, ErrNotRunning) {
 			return nil, err
 		}
 		return addresses(list), nil
 	})
+}
+
+// agentAddresses are what the guest's agent says, if there is one.
+func (c *Conn) agentAddresses(ctx context.Context, guest string) (map[vnet.MAC][]netip.Prefix, error) {
+	list, err := c.GuestInterfaces(ctx, guest)
+	for _, known := range []error{ErrNotRunning, ErrNoGuest, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return nil, err
+		}
+	}
+	byMAC := map[vnet.MAC][]netip.Prefix{}
+	for _, iface := range list {
+		if !iface.MAC.IsZero() && len(iface.Addresses) > 0 {
+			byMAC[iface.MAC] = append(byMAC[iface.MAC], iface.Addresses...)
+		}
+	}
+	return byMAC, nil
 }
 
 // addresses is libvirt's list without loopback and what is no Ethernet.
@@ -57,21 +74,12 @@ func addresses(list []libvirt.DomainInterface) map[vnet.MAC][]netip.Prefix {
 		if err != nil || mac.IsZero() {
 			continue
 		}
-		if found := prefixes(iface.Addrs); len(found) > 0 {
-			byMAC[mac] = append(byMAC[mac], found...)
+		for _, a := range iface.Addrs {
+			addr, err := netip.ParseAddr(a.Addr)
+			if err == nil && !addr.IsLoopback() && int(a.Prefix) <= addr.BitLen() {
+				byMAC[mac] = append(byMAC[mac], netip.PrefixFrom(addr, int(a.Prefix)))
+			}
 		}
 	}
 	return byMAC
-}
-
-// prefixes are an interface's addresses, without loopback.
-func prefixes(list []libvirt.DomainIPAddress) []netip.Prefix {
-	var out []netip.Prefix
-	for _, a := range list {
-		addr, err := netip.ParseAddr(a.Addr)
-		if err == nil && !addr.IsLoopback() && int(a.Prefix) <= addr.BitLen() {
-			out = append(out, netip.PrefixFrom(addr, int(a.Prefix)))
-		}
-	}
-	return out
 }

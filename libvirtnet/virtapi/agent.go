@@ -36,25 +36,42 @@ type GuestInterface struct {
 }
 
 // GuestInterfaces asks the agent of a running guest, found by its name or UUID,
-// for its network interfaces. Of agents that hang, [Conn.Addresses] says more.
-// The error is [ErrNoAgent] when none answers.
+// for its network interfaces. The error is [ErrNoAgent] when none answers.
+//
+// It is the agent's guest-network-get-interfaces, and not libvirt's own call for
+// it: that waits for ever when an agent hangs that has answered before, and keeps
+// one of libvirt's workers, so that a few such guests stop libvirt, and libvirt
+// cannot be stopped in order. The price is that libvirt marks the guest as tainted
+// until that stops ("custom-ga-command").
 func (c *Conn) GuestInterfaces(ctx context.Context, guest string) ([]GuestInterface, error) {
-	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) ([]GuestInterface, error) {
-		list, err := handle.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
-		if err != nil {
-			return nil, agentError("guest "+guest+": list its interfaces", err)
+	var list []struct {
+		Name      string `json:"name"`
+		MAC       string `json:"hardware-address"`
+		Addresses []struct {
+			Address string `json:"ip-address"`
+			Bits    int    `json:"prefix"`
+		} `json:"ip-addresses"`
+	}
+	if err := c.askAgent(ctx, guest, "guest-network-get-interfaces", nil, &list); err != nil {
+		return nil, err
+	}
+	out := make([]GuestInterface, len(list))
+	for i, iface := range list {
+		mac, _ := vnet.ParseMAC(iface.MAC) // zero if it is none
+		out[i] = GuestInterface{Name: iface.Name, MAC: mac}
+		for _, a := range iface.Addresses {
+			addr, err := netip.ParseAddr(a.Address)
+			if p := netip.PrefixFrom(addr, a.Bits); err == nil && !addr.IsLoopback() && p.IsValid() {
+				out[i].Addresses = append(out[i].Addresses, p)
+			}
 		}
-		out := make([]GuestInterface, len(list))
-		for i, iface := range list {
-			mac, _ := vnet.ParseMAC(iface.Hwaddr) // zero if it is none
-			out[i] = GuestInterface{Name: iface.Name, MAC: mac, Addresses: prefixes(iface.Addrs)}
-		}
-		return out, nil
-	})
+	}
+	return out, nil
 }
 
-// agentWait is for how many seconds libvirt waits for an agent's answer.
-const agentWait = 2
+// agentWait is for how many seconds libvirt waits for an agent's answer. It may
+// wait 5 more for one that it has not heard of yet.
+const agentWait = 1
 
 // outputLimit is how much of a program's output is of interest, in bytes.
 const outputLimit = 64 << 10
@@ -62,12 +79,9 @@ const outputLimit = 64 << 10
 // GuestExec runs a program of the guest, by its path there, and returns the
 // beginning, 64 KiB, of its standard output. There is no shell in between and
 // no standard input. The program runs as the agent does, which is usually root.
-// It goes on when ctx ends.
-//
-// It is the agent's guest-exec
-// (https://www.qemu.org/docs/master/interop/qemu-ga-ref.html), for which libvirt
-// has no call of its own: it marks the guest as tainted until that stops
-// ("custom-ga-command"). The error is [ErrNoAgent], [ErrAgentRefuses],
+// It goes on when ctx ends. It is the agent's guest-exec
+// (https://www.qemu.org/docs/master/interop/qemu-ga-ref.html), and the guest is
+// marked as by [Conn.GuestInterfaces]. The error is [ErrNoAgent], [ErrAgentRefuses],
 // [ErrNoProgram], or that the program failed.
 func (c *Conn) GuestExec(ctx context.Context, guest, path string, args ...string) (string, error) {
 	var started struct {
@@ -104,7 +118,11 @@ func (c *Conn) GuestExec(ctx context.Context, guest, path string, args ...string
 
 // askAgent gives the agent one command and decodes what it returns into answer.
 func (c *Conn) askAgent(ctx context.Context, guest, command string, arguments, answer any) error {
-	text, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments})
+	question := map[string]any{"execute": command}
+	if arguments != nil {
+		question["arguments"] = arguments
+	}
+	text, err := json.Marshal(question)
 	if err != nil {
 		return fmt.Errorf("guest %s: %s: %w", guest, command, err)
 	}
