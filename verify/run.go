@@ -142,9 +142,25 @@ func (r *run) limit(what string, err error) {
 	}
 }
 
+// openSegments opens the vantages of one switch in turn, and those of all
+// switches at once: on one with spanning tree it may take a minute.
 func (r *run) openSegments(ctx context.Context) {
+	errs := make([]error, len(r.segments))
+	bySwitch := map[string][]int{}
 	for i, s := range r.segments {
-		if err := s.open(ctx, r, i); err != nil {
+		bySwitch[s.sw] = append(bySwitch[s.sw], i)
+	}
+	var wait sync.WaitGroup
+	for _, own := range bySwitch {
+		wait.Go(func() {
+			for _, i := range own {
+				errs[i] = r.segments[i].open(ctx, r, i)
+			}
+		})
+	}
+	wait.Wait()
+	for i, s := range r.segments {
+		if err := errs[i]; err != nil {
 			err = fmt.Errorf("no vantage in %s: %w", s, err)
 			r.limit("guests are not probed", err)
 			for _, n := range s.nics {

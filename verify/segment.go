@@ -121,9 +121,10 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 	for _, n := range s.nics {
 		p.nics[n.Want.MAC] = n
 	}
-	if s.lower != "" {
-		// A macvlan receives what is sent to its own MAC only.
+	if _, own := l.(*netlink.Macvlan); own {
+		// It receives what is sent to its own MAC only.
 		p.mac = vnet.MAC(l.Attrs().HardwareAddr)
+		quiet(device)
 	} else if p.mac, err = randomMAC(); err != nil {
 		return err
 	}

@@ -4,13 +4,16 @@
 package linux_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -156,4 +159,83 @@ func TestVantageOnDeadBridge(t *testing.T) {
 	if got := vantages(t, d); len(got) > 0 {
 		t.Errorf("there are vantages %v", got)
 	}
+}
+
+// TestVantageDespiteSTP checks that a bridge with the longest forward delay is
+// looked at from at once, as far as the host has no part in it, that answers are
+// not flooded, and that nothing stays, of a process that died either.
+func TestVantageDespiteSTP(t *testing.T) {
+	l := start(t)
+	a, b := station(t, l, "a", 1), station(t, l, "b", 2)
+	reaches(t, a, b)
+	delay := func(hundredths string) {
+		ip(t, "link", "set", "br0", "type", "bridge", "stp_state", "1", "forward_delay", hundredths)
+	}
+	delay("200")
+	for _, s := range []*lab.Station{a, b} {
+		awaitForwarding(t, s.Device)
+	}
+	reaches(t, a, b)
+	delay("3000")
+	d := openBR0(t)
+	fdb := func() string { return bridge(t, "fdb", "show", "br", "br0") }
+	before := fdb()
+	if out := helper(t, "vantage", nil); out != "" {
+		t.Fatal(out)
+	}
+	if fdb() == before {
+		t.Error("the bridge does not know the dead process's vantage as one of the host's")
+	}
+	begun := time.Now()
+	device, err := d.OpenVantage(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+	if got := ip(t, "-d", "link", "show", "type", "macvlan"); strings.Count(got, "virt-vnet vantage") != 1 {
+		t.Errorf("want one vantage: %s", got)
+	}
+	if got := ip(t, "-s", "-d", "link", "show", "br0"); !strings.Contains(got, "topology_change 0") {
+		t.Errorf("the topology has changed: %s", got)
+	}
+	ip(t, "addr", "add", "10.9.0.77/24", "dev", device)
+	listener, err := b.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "busybox", "ping", "-c1", "-W3", address(1).String())
+	flooded, err := listener.Sees(func(frame []byte) bool { return bytes.Equal(frame[6:12], a.MAC) }, silenceLimit)
+	if err = errors.Join(err, listener.Close()); err != nil || flooded {
+		t.Errorf("b hears what a answers: %t, %v", flooded, err)
+	}
+	if err := d.CloseVantage(t.Context(), device); err != nil {
+		t.Fatal(err)
+	}
+	if got := ip(t, "link", "show", "type", "macvlan"); got != "" || strings.Count(fdb(), "permanent") != strings.Count(before, "permanent") {
+		t.Errorf("left behind: %s, and of %s now %s", got, before, fdb())
+	}
+
+	ip(t, "addr", "add", "10.9.0.9/24", "dev", "br0")
+	delay("200")
+	device, err = d.OpenVantage(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := vantages(t, d); !slices.Contains(got, device+"p") {
+		t.Errorf("the ports are %v: a vantage that does not see the host is no good where it has an address", got)
+	}
+}
+
+// awaitForwarding waits for spanning tree to let a port pass frames.
+func awaitForwarding(t *testing.T, port string) {
+	t.Helper()
+	for range 100 {
+		if strings.Contains(bridge(t, "link", "show", "dev", port), "state forwarding") {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("%s does not forward", port)
 }

@@ -133,10 +133,24 @@ func (d *Driver) link(ctx context.Context, name string) (link, error) {
 
 // ports returns the devices that are ports of a bridge.
 func (d *Driver) ports(ctx context.Context, bridge int) ([]link, error) {
+	master := nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge)))
+	return d.dumpLinks(ctx, master, func(l rtnl.Link) bool { return l.Master == bridge })
+}
+
+// macvlans returns those on top of a bridge.
+func (d *Driver) macvlans(ctx context.Context, bridge int) ([]link, error) {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.NonZeroTerminated(kindMacvlan))
+	return d.dumpLinks(ctx, info, func(l rtnl.Link) bool { return l.Lower == bridge })
+}
+
+// dumpLinks returns the devices that the kernel's filter lets through, and that are
+// to be kept: kernels before 4.5 do not filter.
+func (d *Driver) dumpLinks(ctx context.Context, filter *nl.RtAttr, keep func(rtnl.Link) bool) ([]link, error) {
 	answers, err := d.conn.Dump(ctx, func() rtnl.Message {
 		m := rtnl.LinkMessage(unix.RTM_GETLINK, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0)
 		m.Filter()
-		m.Attr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge)))
+		m.AddData(filter)
 		return m
 	}, unix.RTM_NEWLINK)
 	if err != nil {
@@ -148,8 +162,7 @@ func (d *Driver) ports(ctx context.Context, bridge int) ([]link, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Kernels before 4.5 do not filter.
-		if base.Master != bridge {
+		if !keep(base) {
 			continue
 		}
 		l, err := parseLink(base)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -28,11 +29,17 @@ const (
 	forwardingPoll  = time.Millisecond
 )
 
+// errTooMany means that this process has used up the names of vantages.
+var errTooMany = errors.New("this process has too many")
+
 // OpenVantage implements [switchcfg.Vantager]: the device is one end of a veth
 // pair whose other end is a port of the bridge, in the VLAN. Both ends carry
 // the mark of this process as their alias. OpenVantage returns when the port
 // forwards frames: at once, or on a bridge with spanning tree after twice its
 // forward delay.
+//
+// On a bridge with spanning tree, but neither VLANs nor an address of the host,
+// the device is a macvlan on the bridge itself, which need not wait.
 func (d *Driver) OpenVantage(ctx context.Context, vlan vnet.VLANID) (string, error) {
 	if reason, missing := d.caps.Missing[switchcfg.FeatureVLAN]; missing && vlan != 0 {
 		return "", fmt.Errorf("%w: %s: %s; cannot look at VLAN %d", switchcfg.ErrUnsupported, d.name, reason, vlan)
@@ -62,12 +69,19 @@ func (d *Driver) CloseVantage(ctx context.Context, device string) error {
 		err = fmt.Errorf("%w: it is no vantage", switchcfg.ErrNotOwned)
 	}
 	if err == nil {
-		err = d.remove(ctx, l.Index)
+		err = d.removeVantage(ctx, l)
 	}
 	if err != nil {
 		return fmt.Errorf("switch %s: close vantage %s: %w", d.name, device, rtnl.Translate(err))
 	}
 	return nil
+}
+
+func (d *Driver) removeVantage(ctx context.Context, l link) error {
+	if l.kind == kindMacvlan {
+		return d.removeAbove(ctx, l)
+	}
+	return d.remove(ctx, l.Index)
 }
 
 // sweep removes the vantages of processes that ended without doing so.
@@ -76,11 +90,15 @@ func (d *Driver) sweep(ctx context.Context, bridge link) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range ports {
+	above, err := d.macvlans(ctx, bridge.Index)
+	if err != nil {
+		return err
+	}
+	for _, l := range slices.Concat(ports, above) {
 		if !vantage.Stale(l.Alias) {
 			continue
 		}
-		if err := d.remove(ctx, l.Index); err != nil && !rtnl.IsGone(err) {
+		if err := d.removeVantage(ctx, l); err != nil && !rtnl.IsGone(err) {
 			return err
 		}
 	}
@@ -98,19 +116,29 @@ func (d *Driver) makeVantage(ctx context.Context, bridge link, vlan vnet.VLANID)
 	if err != nil {
 		return "", err
 	}
-	device, err := d.makePair(ctx, bridge.MTU)
+	above, err := d.looksFromAbove(ctx, bridge, vlan)
 	if err != nil {
 		return "", err
 	}
-	err = d.plugPair(ctx, device, mark, bridge, vlan)
-	if err == nil {
+	var device string
+	if above {
+		device, err = d.makeAbove(ctx, bridge)
+	} else {
+		device, err = d.makePair(ctx, bridge.MTU)
+	}
+	if err != nil {
+		return "", err
+	}
+	if above {
+		err = d.plugAbove(ctx, device, mark, bridge)
+	} else if err = d.plugPair(ctx, device, mark, bridge, vlan); err == nil {
 		err = d.waitForwarding(ctx, peerOf(device), bridge)
 	}
 	if err != nil {
-		// The caller's time may be up, which must not leave the pair behind.
+		// The caller's time may be up, which must not leave the device behind.
 		cleanup := context.WithoutCancel(ctx)
 		if l, lookErr := d.link(cleanup, device); lookErr == nil {
-			err = errors.Join(err, d.remove(cleanup, l.Index))
+			err = errors.Join(err, d.removeVantage(cleanup, l))
 		}
 		return "", err
 	}
@@ -139,7 +167,7 @@ func (d *Driver) makePair(ctx context.Context, mtu int) (string, error) {
 			return device, err
 		}
 	}
-	return "", errors.New("this process has too many")
+	return "", errTooMany
 }
 
 func peerOf(device string) string { return device + "p" }

@@ -28,11 +28,15 @@ type Link struct {
 	// Master is the index of the bridge, bond or datapath it is enslaved to,
 	// or zero.
 	Master int
-	MTU    int
+	// Lower is the index of the device it is on top of (IFLA_LINK), or zero.
+	Lower int
+	MTU   int
 	// QueueLength is how many frames wait at most to be sent (IFLA_TXQLEN).
 	QueueLength int
 	Name        string
 	Alias       string
+	// MAC is zero where it is not of Ethernet's length.
+	MAC [6]byte
 	// Info is IFLA_LINKINFO: what kind of link it is, and what its master says
 	// about it.
 	Info []byte
@@ -131,6 +135,12 @@ func ParseLink(msg []byte) (Link, error) {
 			l.Name = Text(value)
 		case unix.IFLA_IFALIAS:
 			l.Alias = Text(value)
+		case unix.IFLA_ADDRESS:
+			if len(value) == len(l.MAC) {
+				l.MAC = [6]byte(value)
+			}
+		case unix.IFLA_LINK:
+			l.Lower = int(Number(value))
 		case unix.IFLA_MTU:
 			l.MTU = int(Number(value))
 		case unix.IFLA_TXQLEN:
