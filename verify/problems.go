@@ -114,6 +114,35 @@ func (s *segment) unite() {
 	}
 }
 
+// blameGateway makes it one problem of the network when the gateway answers us,
+// but not one of the segment's guests that have asked: the gateway is slow, or
+// filters them, and none of the guests is at fault.
+func (s *segment) blameGateway() {
+	var deaf []*nic
+	for _, n := range s.nics {
+		switch p := n.problem; {
+		case !n.gateway.asGuest:
+		case p == nil || p.Waived != nil || p.Code != CodeGatewayUnreachable:
+			return
+		case len(deaf) > 0 && p.Network != deaf[0].problem.Network:
+			return
+		default:
+			deaf = append(deaf, n)
+		}
+	}
+	if len(deaf) < 2 || s.gateway == nil || !s.gateway.arp {
+		return
+	}
+	for i, n := range deaf {
+		n.problem.Subject = "network " + n.problem.Network
+		n.problem.Got = fmt.Sprintf("silence towards all %d guests that asked it in %s, though it answers the host", len(deaf), s)
+		n.problem.Fix = fmt.Sprintf("virt-vnet show network %s   # is its gateway overloaded, or does it filter?", quoted(n.problem.Network))
+		if i >= shownAlike {
+			n.problem.Evidence = nil
+		}
+	}
+}
+
 // unanswered reports whether the problem is that a guest does not answer, and
 // that no more is known.
 func (p *Problem) unanswered() bool {

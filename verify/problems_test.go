@@ -9,20 +9,31 @@ import (
 	"testing"
 )
 
+// members are guests of one segment, each of them healthy but for spoil.
+func members(number int, spoil func(i int, n *nic)) []*nic {
+	s := &segment{
+		segmentKey: segmentKey{sw: "ovs0", vlan: 20}, prober: healthy().segment.prober, gateway: &target{arp: true},
+	}
+	for i := range number {
+		n := healthy()
+		n.guest.Name, n.Want.Device, n.selected, n.segment = fmt.Sprintf("web%d", i), fmt.Sprintf("vnet%d", i), true, s
+		n.fdb.before[0].Device = n.Want.Device
+		spoil(i, n)
+		n.climb(allSteps())
+		s.nics = append(s.nics, n)
+	}
+	return s.nics
+}
+
+// joined is the report about guests of one segment.
+func joined(nics []*nic) Report {
+	r := &run{nics: nics, segments: []*segment{nics[0].segment}}
+	r.joinProblems()
+	return r.report()
+}
+
 // TestUnite checks when guests that fail alike are one finding.
 func TestUnite(t *testing.T) {
-	members := func(number int, spoil func(i int, n *nic)) []*nic {
-		s := &segment{segmentKey: segmentKey{sw: "ovs0", vlan: 20}, prober: healthy().segment.prober}
-		for i := range number {
-			n := healthy()
-			n.guest.Name, n.Want.Device, n.selected, n.segment = fmt.Sprintf("web%d", i), fmt.Sprintf("vnet%d", i), true, s
-			n.fdb.before[0].Device = n.Want.Device
-			spoil(i, n)
-			n.climb(allSteps())
-			s.nics = append(s.nics, n)
-		}
-		return s.nics
-	}
 	silence := func(_ int, n *nic) { n.probe.target.arp = false }
 	for _, test := range []struct {
 		name     string
@@ -47,9 +58,7 @@ func TestUnite(t *testing.T) {
 		{"an uplink of all", members(manyAlike, func(_ int, n *nic) { n.sw.UplinkPort = &UplinkPort{} }), 1, manyAlike, "uplink eth0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := &run{nics: test.nics, segments: []*segment{test.nics[0].segment}}
-			r.joinProblems()
-			report := r.report()
+			report := joined(test.nics)
 			if len(report.Problems) != test.problems {
 				t.Fatalf("%d problems, want %d:\n%s", len(report.Problems), test.problems, brief(report))
 			}
@@ -59,6 +68,31 @@ func TestUnite(t *testing.T) {
 			}
 			if test.subject == "network red" && (!strings.Contains(first.Got, "all 5 guests in VLAN 20 of ovs0") || len(first.Evidence) > shownAlike) {
 				t.Errorf("got %q, evidence %q", first.Got, first.Evidence)
+			}
+		})
+	}
+}
+
+// TestBlameGateway checks when guests whose gateway does not answer them are
+// one finding, about the gateway.
+func TestBlameGateway(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		spoil    func(i int, n *nic)
+		problems int
+		subject  string
+	}{
+		{"all that asked", func(i int, n *nic) { n.gateway.heard, n.gateway.asGuest = false, i < 2 }, 1, "network red"},
+		{"one of them", func(i int, n *nic) { n.gateway.heard = i > 0 }, 1, "guest web0, NIC vnet0"},
+		{"all but one", func(i int, n *nic) { n.gateway.heard = i == 0 }, 2, "guest web1, NIC vnet1"},
+		{"one has another fault", func(i int, n *nic) {
+			n.gateway.heard, n.probe.target.icmp = false, i > 0
+		}, 3, "guest web0, NIC vnet0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			report := joined(members(3, test.spoil))
+			if len(report.Problems) != test.problems || report.Problems[0].Subject != test.subject {
+				t.Errorf("want %d problems, the first of %s:\n%s", test.problems, test.subject, brief(report))
 			}
 		})
 	}

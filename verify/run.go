@@ -253,6 +253,7 @@ func (r *run) joinProblems() {
 	}
 	for _, s := range r.segments {
 		s.unite()
+		s.blameGateway()
 	}
 }
 
