@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -126,6 +128,45 @@ func TestHTMLChromiumComplains(t *testing.T) {
 	eval[string](ctx, t, `document.querySelector(".summary").style.width = "1000px"`)
 	if wide := eval[int64](ctx, t, "document.documentElement.scrollWidth"); wide < 1000 {
 		t.Errorf("a page with something 1000 pixels wide is %d wide", wide)
+	}
+}
+
+// TestHTMLPrinted prints each page, with the dark theme chosen: on paper it is
+// light, nothing is cut off or folded, and what only a screen can use is gone.
+func TestHTMLPrinted(t *testing.T) {
+	ctx := browser(t)
+	for name, site := range sites {
+		t.Run(name, func(t *testing.T) {
+			ctx, b := open(ctx, t, writeSite(t, site()), look{"dark", 1280})
+			eval[string](ctx, t, `document.documentElement.dataset.theme = "dark"`)
+			_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := eval[string](ctx, t, `getComputedStyle(document.documentElement).colorScheme`); got != "light" {
+				t.Errorf("the colours are %s", got)
+			}
+			for _, poor := range eval[[]string](ctx, t, "("+poorContrast+")()") {
+				t.Errorf("hard to read: %s", poor)
+			}
+			if seen := eval[[]string](ctx, t, `[...document.querySelectorAll("nav, .copy, #theme, .filter, #closer")].filter((e) => e.checkVisibility()).map((e) => e.outerHTML.slice(0, 40))`); len(seen) > 0 {
+				t.Errorf("of no use on paper: %q", seen)
+			}
+			if folded := eval[int](ctx, t, `[...document.querySelectorAll(".finding details li")].filter((e) => !e.checkVisibility({contentVisibilityAuto: true})).length`); folded > 0 {
+				t.Errorf("%d lines of evidence are folded", folded)
+			}
+			if cut := eval[int](ctx, t, `[...document.querySelectorAll(".scroll")].filter((e) => getComputedStyle(e).overflow !== "visible").length`); cut > 0 {
+				t.Errorf("%d parts are cut off", cut)
+			}
+			paper, err := chromedp.Call(ctx, page.PrintToPDF, page.PrintToPDFParams{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.HasPrefix(paper.Data, []byte("%PDF-")) || len(paper.Data) < 10<<10 {
+				t.Errorf("the PDF has %d bytes", len(paper.Data))
+			}
+			noComplaints(t, b)
+		})
 	}
 }
 

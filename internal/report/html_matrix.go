@@ -33,6 +33,7 @@ const (
 	pairLeak pairOutcome = iota
 	pairFail
 	pairUnsure
+	pairWaived
 	pairReach
 	pairApart
 	pairUnreached
@@ -43,6 +44,7 @@ var pairOutcomes = []struct{ letter, class, symbol, words string }{
 	{"L", "leak", "!", "delivered where it must not be"},
 	{"F", "fail", "✗", "not reached as it should be"},
 	{"U", "unsure", "?", "inconclusive"},
+	{"W", "skip", "~", "not as wanted, and waived"},
 	{"R", "pass", "✓", "reached as it should be"},
 	{"A", "apart", "‖", "proved apart"},
 	{"N", "none", "·", "not tried: an end is broken"},
@@ -59,7 +61,9 @@ func (o pairOutcome) Symbol() string { return pairOutcomes[o].symbol }
 func (o pairOutcome) Words() string { return pairOutcomes[o].words }
 
 func outcomeOf(p verify.PairResult) pairOutcome {
-	switch p.Status {
+	switch counted(p.Status, p.Waived) {
+	case statusWaived:
+		return pairWaived
 	case verify.StatusLeak:
 		return pairLeak
 	case verify.StatusFail:
@@ -158,7 +162,7 @@ func newMatrix(r verify.Report) pairMatrix {
 		o := outcomeOf(p)
 		m.all[o]++
 		cells[place[index[p.From]]][place[index[p.To]]][o]++
-		if o == pairLeak || o == pairFail || o == pairUnsure {
+		if o == pairLeak || o == pairFail || o == pairUnsure || o == pairWaived {
 			m.Bad = append(m.Bad, p)
 		}
 	}
@@ -221,7 +225,7 @@ func (m pairMatrix) notGood() string {
 	for _, o := range []struct {
 		pairOutcome
 		word string
-	}{{pairLeak, "leaking"}, {pairFail, "failed"}, {pairUnsure, "inconclusive"}, {pairUnreached, "not tried"}} {
+	}{{pairLeak, "leaking"}, {pairFail, "failed"}, {pairUnsure, "inconclusive"}, {pairWaived, "waived"}, {pairUnreached, "not tried"}} {
 		if n := m.all[o.pairOutcome]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, o.word))
 		}

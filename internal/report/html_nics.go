@@ -45,7 +45,9 @@ type nicRow struct {
 func newNICTable(r verify.Report) nicTable {
 	t := nicTable{Rungs: verify.Rungs()}
 	sorted := slices.Clone(r.NICs)
-	slices.SortStableFunc(sorted, func(a, b verify.NICResult) int { return cmp.Compare(badness(b.Status), badness(a.Status)) })
+	slices.SortStableFunc(sorted, func(a, b verify.NICResult) int {
+		return cmp.Compare(badness(drawnStatus(b)), badness(drawnStatus(a)))
+	})
 	for i, n := range sorted {
 		if i == mostNICs {
 			t.More = len(sorted) - mostNICs

@@ -181,7 +181,16 @@ func TestHTMLBroken(t *testing.T) {
 			breaks = append(breaks, textOf(g))
 		}
 	}
-	for _, want := range []string{"vnet0 of web1 in network red: fail at vlan", "vnet10 of kiosk1 in network edge: fail at arp", "fail at uplink"} {
+	// What is waived is drawn and counted as that, and as nothing worse.
+	d.has(t, "topology", "shop: waived", "vnet5 of shop in network blue: waived at pmtu")
+	d.has(t, "pairs", "1 not as wanted, and waived")
+	if n := number(d.section("pairs"), "td", "skip"); n != 1 {
+		t.Errorf("%d cells are waived, want 1", n)
+	}
+	if slices.ContainsFunc(breaks, func(b string) bool { return strings.Contains(b, "shop") && strings.Contains(b, "fail") }) {
+		t.Errorf("the waived NIC is drawn as failed: %q", breaks)
+	}
+	for _, want := range []string{"waived at pmtu", "vnet0 of web1 in network red: fail at vlan", "vnet10 of kiosk1 in network edge: fail at arp", "fail at uplink"} {
 		if !slices.ContainsFunc(breaks, func(b string) bool { return strings.Contains(b, want) }) {
 			t.Errorf("no break is drawn for %q, but for %q", want, breaks)
 		}

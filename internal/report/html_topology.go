@@ -135,7 +135,7 @@ func draw(r verify.Report) drawing {
 	} else {
 		d.Width = switchX + switchWidth + guestX
 	}
-	status := tallyStatus(r.NICs, func(n verify.NICResult) verify.Status { return n.Status })
+	status := tallyStatus(r.NICs, drawnStatus)
 	d.Says = fmt.Sprintf("%s of %s on %s; %s. The table of NICs says the same in words.", count(len(r.NICs), "NIC"),
 		count(countGuests(r), "guest"), brief(d.switchNames(), 12), cmp.Or(notFine(status), "all are fine"))
 	return d.drawing
@@ -220,7 +220,7 @@ func stations(r verify.Report, lane func(verify.NICResult) string) []station {
 		if len(byGuest) > guestsUpTo {
 			look = ""
 			for _, n := range nics {
-				look += fmt.Sprintf("%q %q %s %s ", switchKey(n), lane(n), n.Status, stop(n).Name)
+				look += fmt.Sprintf("%q %q %s %s ", switchKey(n), lane(n), drawnStatus(n), stop(n).Name)
 			}
 		}
 		i, ok := index[look]
@@ -240,7 +240,7 @@ func stations(r verify.Report, lane func(verify.NICResult) string) []station {
 
 func compareDrawn(a, b verify.NICResult) int {
 	return cmp.Or(cmp.Compare(switchKey(a), switchKey(b)), cmp.Compare(a.Network, b.Network),
-		cmp.Compare(badness(b.Status), badness(a.Status)))
+		cmp.Compare(badness(drawnStatus(b)), badness(drawnStatus(a))))
 }
 
 // addStation draws a guest below those that are there, with its ports.
@@ -255,10 +255,10 @@ func (d *drafter) addStation(st station) {
 	}
 	status := verify.StatusPass
 	for i, same := range st.nics {
-		status = worseStatus(status, same[0].Status)
+		status = worseStatus(status, drawnStatus(same[0]))
 		port := drawnBox{
 			X: portX, Y: g.Y + float64(i)*rowHeight, Width: portWidth, Height: rowHeight - 4,
-			Mark: markOf(same[0].Status), Text: fit(portName(same[0]), portWidth-30), Says: portSays(same[0]),
+			Mark: markOf(drawnStatus(same[0])), Text: fit(portName(same[0]), portWidth-30), Says: portSays(same[0]),
 		}
 		if len(same) > 1 {
 			port.Text = count(len(same), "port")
@@ -272,6 +272,9 @@ func (d *drafter) addStation(st station) {
 	d.Height = g.Y + g.Height + rowGap
 }
 
+// drawnStatus is what a NIC is drawn as.
+func drawnStatus(n verify.NICResult) verify.Status { return counted(n.Status, n.Waived) }
+
 func worseStatus(a, b verify.Status) verify.Status {
 	if badness(b) > badness(a) {
 		return b
@@ -282,7 +285,7 @@ func worseStatus(a, b verify.Status) verify.Status {
 func portName(n verify.NICResult) string { return cmp.Or(n.Device, n.MAC.String(), "no device") }
 
 func portSays(n verify.NICResult) string {
-	text := fmt.Sprintf("%s of %s in network %s: %s", portName(n), n.Guest, n.Network, markOf(n.Status).Word)
+	text := fmt.Sprintf("%s of %s in network %s: %s", portName(n), n.Guest, n.Network, markOf(drawnStatus(n)).Word)
 	if at := stop(n).Name; at != "" {
 		text += " at " + string(at)
 	}
@@ -302,7 +305,8 @@ func (d *drafter) plugIn(guest, port drawnBox, n verify.NICResult) {
 	switch at := stop(n); at.Name {
 	case "":
 	case verify.RungUplink, verify.RungGateway, verify.RungPathMTU:
-		if atPort = !sw.direct && sw.Uplink == nil; !atPort && sw.beyond.Status != verify.StatusFail {
+		at.Status = counted(at.Status, n.Waived)
+		if atPort = !sw.direct && sw.Uplink == nil; !atPort && badness(at.Status) > badness(sw.beyond.Status) {
 			sw.beyond = at
 		}
 	case verify.RungDomain, verify.RungNIC, verify.RungAddress, verify.RungARP, verify.RungND, verify.RungICMP:
@@ -311,7 +315,7 @@ func (d *drafter) plugIn(guest, port drawnBox, n verify.NICResult) {
 		atPort = true
 	}
 	edge := line(guest.Right(), port.Middle(), port.X, port.Middle())
-	d.Edges = append(d.Edges, edge.broken(inGuest, n.Status, port.Says))
+	d.Edges = append(d.Edges, edge.broken(inGuest, drawnStatus(n), port.Says))
 	sw.plugs = append(sw.plugs, port.Middle())
 	d.plugs = append(d.plugs, plug{port, sw.laneOf(d.lane(n), n), n, atPort})
 }
@@ -351,12 +355,12 @@ func (sw *drawnSwitch) laneOf(name string, n verify.NICResult) *drawnLane {
 	i := slices.IndexFunc(sw.Lanes, func(l *drawnLane) bool { return l.name == name })
 	if i < 0 {
 		i = len(sw.Lanes)
-		sw.Lanes = append(sw.Lanes, &drawnLane{name: name, vlan: n.VLAN, status: n.Status, drawnBox: drawnBox{
+		sw.Lanes = append(sw.Lanes, &drawnLane{name: name, vlan: n.VLAN, status: drawnStatus(n), drawnBox: drawnBox{
 			X: switchX + 10, Width: switchWidth - 20, Height: laneHeight - 5,
 		}})
 	}
 	l := sw.Lanes[i]
-	l.status = worseStatus(l.status, n.Status)
+	l.status = worseStatus(l.status, drawnStatus(n))
 	l.Mark = markOf(l.status)
 	if l.vlan != n.VLAN {
 		l.vlan = "several VLANs"
@@ -423,7 +427,7 @@ func (d *drafter) addFabric() {
 // edge draws the plug, now that its lane has a place.
 func (p plug) edge() drawnEdge {
 	e := line(p.port.Right(), p.port.Middle(), p.lane.X, p.lane.Middle())
-	return e.broken(p.mark, p.nic.Status, p.port.Says)
+	return e.broken(p.mark, drawnStatus(p.nic), p.port.Says)
 }
 
 // line is a curve from one place to another on its right.

@@ -101,8 +101,8 @@ if (data) {
   const { nics: names, group, pairs, why, reasons, letters, words } = JSON.parse(data.textContent);
   const canvas = find("#closer-canvas");
   const base = document.createElement("canvas");
-  const looks = { L: "leak", F: "fail", U: "unsure", R: "pass", A: "apart", N: "none" };
-  const symbols = { L: "!", F: "✗", U: "?", R: "✓", A: "‖", N: "·" };
+  const looks = { L: "leak", F: "fail", U: "unsure", W: "skip", R: "pass", A: "apart", N: "none" };
+  const symbols = { L: "!", F: "✗", U: "?", W: "~", R: "✓", A: "‖", N: "·" };
   let sources = [], targets = [], size = 1, at = null;
 
   const colour = (look, property) => {
