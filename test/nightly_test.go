@@ -17,11 +17,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/history"
+	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/verify"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -40,6 +42,7 @@ func TestNights(t *testing.T) {
 	t.Run("disk is full", n.diskFull)
 	t.Run("history is damaged", n.damaged)
 	t.Run("the unit's sandbox lets it work", n.sandboxed)
+	t.Run("the timer starts the unit", n.timed)
 	t.Run("guest is removed", n.removed) // the last one: there is no way back
 }
 
@@ -279,16 +282,15 @@ func (n *nights) removed(t *testing.T) {
 
 // sandboxed has a real systemd start the installed unit.
 func (n *nights) sandboxed(t *testing.T) {
-	const prefix = "/var/lib/installed" // neither in /tmp nor in /home, which the unit does not see
-	install(t, "", prefix)
+	n.installUnits(t)
 	for _, step := range []struct {
 		tag  string
 		code int
 	}{{"20", 0}, {"99", 4}, {"20", 0}} {
 		n.vsctl("set", "port", n.device("web1", "red"), "tag="+step.tag)
-		out, code := startUnit(t, prefix, "")
-		if code != step.code || strings.Contains(out, "warning") || strings.Contains(out, "could not tell") {
-			t.Errorf("tag %s: exit code %d, want %d\n%s", step.tag, code, step.code, out)
+		out := n.startUnit(t, "")
+		if !strings.HasSuffix(out, fmt.Sprintf("\nended with %d\n", step.code)) || strings.Contains(out, "warning") || strings.Contains(out, "could not tell") {
+			t.Errorf("tag %s: want exit code %d\n%s", step.tag, step.code, out)
 		}
 		for _, want := range []string{
 			"CapBnd:\t0000008000003000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Read-only file system\n", // it is a sandbox
@@ -303,8 +305,8 @@ func (n *nights) sandboxed(t *testing.T) {
 		}
 	}
 	for _, capability := range []string{"CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"} {
-		if out, code := startUnit(t, prefix, "CapabilityBoundingSet=~"+capability); code != 6 {
-			t.Errorf("without %s: exit code %d, want 6: is it needed?\n%s", capability, code, out)
+		if out := n.startUnit(t, "CapabilityBoundingSet=~"+capability); !strings.HasSuffix(out, "\nended with 6\n") {
+			t.Errorf("without %s: want exit code 6: is it needed?\n%s", capability, out)
 		}
 	}
 	if info, err := os.Stat(filepath.Join(state.DefaultStateDir, history.FileName)); err != nil || info.Mode().Perm() != 0o600 {
@@ -312,53 +314,90 @@ func (n *nights) sandboxed(t *testing.T) {
 	}
 }
 
-// startUnit runs systemd as the first process of namespaces of its own, beside
-// the lab's network and files, with our service as its only real unit, and one
-// more setting. It returns what the service printed and its exit code.
-func startUnit(t *testing.T, prefix, setting string) (string, int) {
+// timed has the installed timer, brought forward to every second, start the
+// unit.
+func (n *nights) timed(t *testing.T) {
+	n.dropIn(t, nightlyService, "")
+	n.dropIn(t, nightlyTimer, "[Timer]\nOnCalendar=\nOnCalendar=*:*:*\nRandomizedDelaySec=0\nAccuracySec=1us\n")
+	runs := func() int {
+		var runs []history.Run
+		if err := json.Unmarshal([]byte(n.must(0, "history", "-o", "json")), &runs); err != nil {
+			t.Fatal(err)
+		}
+		return len(slices.DeleteFunc(runs, func(r history.Run) bool { return !r.Nightly }))
+	}
+	before := runs()
+	n.systemctl(t, "start", nightlyTimer)
+	for deadline := time.Now().Add(time.Minute); runs() == before; time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no night has passed: %s", n.systemctl(t, "show", nightlyTimer))
+		}
+	}
+	n.systemctl(t, "stop", nightlyTimer, nightlyService)
+	if out := readAll(t, unitOutput); !strings.Contains(out, "\nended with 0\n") {
+		t.Errorf("what the timer started says\n%s", out)
+	}
+}
+
+const (
+	nightlyService = "virt-vnet-verify.service"
+	nightlyTimer   = "virt-vnet-verify.timer"
+	// unitOutput is where the service prints.
+	unitOutput = "/run/virt-vnet-verify.out"
+)
+
+// installUnits gives the lab's systemd the units as make installs them.
+func (n *nights) installUnits(t *testing.T) {
 	t.Helper()
-	const units = "/run/units" // as /tmp is to be another one
-	if err := os.RemoveAll(units); err != nil {
+	const prefix = "/var/lib/installed" // neither in /tmp nor in /home, which the unit does not see
+	install(t, "", prefix)
+	if err := n.StartSystemd(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(units, "out")
-	for name, text := range map[string]string{
-		// Nothing of the machine's own start: sysinit alone would clean /tmp.
-		"sysinit.target": "[Unit]\n", "basic.target": "[Unit]\n", "shutdown.target": "[Unit]\n",
-		"virt-vnet-verify.service.d/lab.conf": "[Unit]\nSuccessAction=exit-force\nFailureAction=exit-force\n" +
-			"[Service]\nStandardOutput=append:" + out + "\nStandardError=inherit\n" + setting + "\n" +
-			"ExecStartPre=/bin/sh -c 'cat /proc/self/status; touch /usr/it-is-writable || true'\n",
-	} {
-		path := filepath.Join(units, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+	for _, unit := range []string{nightlyService, nightlyTimer} {
+		if err := os.Symlink(filepath.Join(prefix, "lib/systemd/system", unit), filepath.Join(lab.UnitDir, unit)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	unit := "virt-vnet-verify.service"
-	if err := os.Symlink(filepath.Join(prefix, "lib/systemd/system", unit), filepath.Join(units, unit)); err != nil {
+}
+
+// startUnit runs the service with one more setting, and returns what it printed.
+func (n *nights) startUnit(t *testing.T, setting string) string {
+	t.Helper()
+	n.dropIn(t, nightlyService, setting)
+	argv := n.BesideSystemd("systemctl", "start", nightlyService)
+	talk, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
+	var exit *exec.ExitError // it does when the service fails
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v: %v", argv, err)
+	}
+	printed, err := os.ReadFile(unitOutput)
+	if err != nil {
+		t.Fatalf("%v: %s", err, talk)
+	}
+	return string(printed)
+}
+
+// dropIn adds settings to a unit, in place of those added before. The service
+// prints into a file of its own, and what it may do and how it ended, too.
+func (n *nights) dropIn(t *testing.T, unit, settings string) {
+	t.Helper()
+	if unit == nightlyService {
+		settings = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nStandardOutput=append:" + unitOutput + "\nStandardError=inherit\n" + settings + "\n" +
+			"ExecStartPre=/bin/sh -c 'cat /proc/self/status; touch /usr/it-is-writable || true'\n" +
+			"ExecStopPost=/bin/sh -c 'echo; echo ended with $EXIT_STATUS'\n"
+	}
+	path := filepath.Join(lab.UnitDir, unit+".d", "lab.conf")
+	err := errors.Join(os.RemoveAll(unitOutput), os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(settings), 0o644))
+	if err != nil {
 		t.Fatal(err)
 	}
-	script := `set -e
-mount --make-rprivate /
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /run/systemd # of its own: nobody outside may take it for the machine's
-for dir in /tmp /var/tmp /run/systemd; do mount -t tmpfs tmpfs $dir; done
-for dir in /proc/sys/fs /proc/sys/kernel; do mount --bind $dir $dir; mount -o remount,bind,ro $dir; done
-exec /lib/systemd/systemd --system --unit=` + unit + ` --show-status=0 --log-target=null`
-	cmd := exec.CommandContext(t.Context(), "unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup", "--uts", "--ipc",
-		"sh", "-c", script)
-	cmd.Env = []string{
-		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=lab",
-		"SYSTEMD_UNIT_PATH=" + units, "SYSTEMD_GENERATOR_PATH=", "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=",
-	}
-	talk, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("systemd: %v\n%s", err, talk)
-	}
-	printed, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatalf("systemd: %v\n%s", err, talk)
-	}
-	return string(printed), cmd.ProcessState.ExitCode()
+	n.systemctl(t, "daemon-reload")
+}
+
+// systemctl runs it where the lab's systemd is.
+func (h *host) systemctl(t *testing.T, args ...string) string {
+	t.Helper()
+	argv := h.BesideSystemd(append([]string{"systemctl"}, args...)...)
+	return tool(t, argv[0], argv[1:]...)
 }

@@ -153,11 +153,7 @@ func checkedAfterStart(t *testing.T, h *host) {
 		os.WriteFile(results, nil, 0o644), os.WriteFile(filepath.Join(lab.UnitDir, hooks.CheckUnit), []byte(unit), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	systemctl := func(args ...string) string {
-		argv := h.BesideSystemd(append([]string{"systemctl"}, args...)...)
-		return tool(t, argv[0], argv[1:]...)
-	}
-	systemctl("daemon-reload")
+	h.systemctl(t, "daemon-reload")
 	result := func() string {
 		t.Helper()
 		before := readAll(t, results)
