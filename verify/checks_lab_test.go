@@ -76,7 +76,11 @@ func (s *site) routed(networks ...string) {
 		n.Gateway = n.Subnet.Masked().Addr().Next()
 		device := "rt-" + name
 		s.vsctl("add-port", ovs0, device, fmt.Sprintf("tag=%d", n.Policy.VLAN.Access), "--", "set", "interface", device, "type=internal")
-		s.run("ip", "address", "add", netip.PrefixFrom(n.Gateway, n.Subnet.Bits()).String(), "dev", device)
+		address := []string{"ip", "address", "add", netip.PrefixFrom(n.Gateway, n.Subnet.Bits()).String(), "dev", device}
+		if n.Gateway.Is6() {
+			address = append(address, "nodad")
+		}
+		s.run(address...)
 		s.run("ip", "link", "set", device, "up")
 		for _, st := range s.nsGuests {
 			if strings.HasPrefix(st.Device, "to-") && n.Subnet.Contains(st.Addresses[0].Addr()) {
@@ -85,7 +89,7 @@ func (s *site) routed(networks ...string) {
 			}
 		}
 	}
-	s.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+	s.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 }
 
 // serve accepts TCP connections in a guest, and counts those that were not taken

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 )
@@ -35,4 +36,26 @@ func TestRunGatewayOfNobody(t *testing.T) {
 	}
 	ignore("10.0.40.11")
 	s.wantOnly(s.verify(), VerdictFail, CodeGatewayUnreachable+" guest pc1, NIC to-pc1")
+}
+
+// Guests reach each other, a service and an address beyond through a gateway
+// with an IPv6 address, and a gateway that does not forward is told.
+func TestRunGatewayOfIPv6(t *testing.T) {
+	s := newSite(t)
+	s.network("red", ovs0, 20, "2001:db8:20::/64")
+	s.network("blue", ovs0, 30, "2001:db8:30::/64")
+	s.kernelGuest("web1", "red", "2001:db8:20::11/64")
+	s.kernelGuest("db1", "blue", "2001:db8:30::11/64")
+	s.routed("red", "blue")
+	// A router that has just come up is not one yet: it looks for duplicates of
+	// its own link-local addresses first.
+	s.must(s.nsGuests["web1"].WaitPing(t.Context(), netip.MustParseAddr("2001:db8:30::11"), 10*time.Second))
+	s.serve("db1", "5432")
+	s.expects("web1 reach db1", "web1 tcp db1:5432", "web1 reach gateway", "network red reach network blue", "web1 reach 2001:db8:30::11",
+		"web1 tcp db1:81", "web1 reach 2001:db8:30::99", "web1 deny db1")
+	s.wantChecks(s.verify(), "pass", "pass", "pass", "pass", "pass", "fail TCP_REFUSED", "fail UNREACHABLE", "leak REACHABLE")
+
+	s.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0")
+	s.expects("web1 reach gateway", "web1 reach db1", "web1 tcp db1:5432")
+	s.wantChecks(s.verify(), "pass", "fail UNREACHABLE", "fail TCP_FILTERED")
 }
