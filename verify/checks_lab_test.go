@@ -147,14 +147,8 @@ func (s *site) wantChecks(report Report, want ...string) {
 
 func newTalkSite(t *testing.T) *site {
 	t.Helper()
-	s := newSite(t)
-	s.network("red", ovs0, 20, "10.0.20.0/24")
-	s.network("blue", ovs0, 30, "10.0.30.0/24")
-	s.network("lan", br0, 0, "10.0.40.0/24")
-	s.kernelGuest("web1", "red", "10.0.20.11/24")
+	s := newThreeNetworks(t)
 	s.kernelGuest("web2", "red", "10.0.20.12/24")
-	s.kernelGuest("db1", "blue", "10.0.30.11/24")
-	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
 	s.kernelGuest("pc2", "lan", "10.0.40.12/24")
 	return s
 }

@@ -19,15 +19,9 @@ import (
 // mixed.
 func newDemoSite(t *testing.T) *site {
 	t.Helper()
-	s := newSite(t)
-	s.network("red", ovs0, 20, "10.0.20.0/24")
-	s.network("blue", ovs0, 30, "10.0.30.0/24")
-	s.network("lan", br0, 0, "10.0.40.0/24")
-	s.kernelGuest("web1", "red", "10.0.20.11/24")
+	s := newThreeNetworks(t)
 	s.tapGuest("web2", "red", "10.0.20.12/24")
-	s.kernelGuest("db1", "blue", "10.0.30.11/24")
 	s.tapGuest("db2", "blue", "10.0.30.12/24")
-	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
 	s.tapGuest("pc2", "lan", "10.0.40.12/24")
 	s.must(s.lab.AddStation(t.Context(), &lab.Station{
 		Name: "rt-red", Bridge: ovs0, VLAN: 20, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.20.1/24")},

@@ -67,6 +67,20 @@ func newSiteWith(t *testing.T, opts lab.Options) *site {
 	return s
 }
 
+// newThreeNetworks is a site with two VLANs and a plain bridge, and a guest with
+// a real IP stack in each.
+func newThreeNetworks(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	s.network("red", ovs0, 20, "10.0.20.0/24")
+	s.network("blue", ovs0, 30, "10.0.30.0/24")
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.kernelGuest("web1", "red", "10.0.20.11/24")
+	s.kernelGuest("db1", "blue", "10.0.30.11/24")
+	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
+	return s
+}
+
 func (s *site) must(err error) {
 	s.t.Helper()
 	if err != nil {
