@@ -44,11 +44,11 @@ func TestOwnBridge(t *testing.T) {
 	}
 	before := ip(t, "-d", "link", "show", "br0")
 	d := openAs(t, sw)
-	own := planSwitch(t, d, sw)
+	own := planFor(t, d, sw)
 	if _, err := d.Apply(t.Context(), own); err != nil {
 		t.Fatal(err)
 	}
-	if left := planSwitch(t, d, sw); !left.Empty() {
+	if left := planFor(t, d, sw); !left.Empty() {
 		t.Fatalf("still to do:\n%s", left)
 	}
 	for _, want := range []string{"priority 4096", "forward_delay 400"} {
@@ -91,33 +91,13 @@ func TestOwnBridge(t *testing.T) {
 	}
 }
 
-func planSwitch(t *testing.T, d *linux.Driver, sw vnet.Switch) switchcfg.Plan {
-	t.Helper()
-	want, err := switchcfg.Desired(nil, sw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Capabilities().Check(want); err != nil {
-		t.Fatal(err)
-	}
-	have, err := d.Observe(t.Context(), switchcfg.Scope{Devices: want.Devices()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := switchcfg.Diff(want, have, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan
-}
-
 // TestForeignBridge checks that a bridge without bridge: in the spec is never
 // reconfigured.
 func TestForeignBridge(t *testing.T) {
 	start(t)
 	before := ip(t, "-d", "link", "show", "br0")
 	d := openBR0(t)
-	if plan := planSwitch(t, d, br0); !plan.Empty() {
+	if plan := planFor(t, d, br0); !plan.Empty() {
 		t.Errorf("there is something to do:\n%s", plan)
 	}
 	want, err := switchcfg.Desired([]vnet.Port{{Device: "x", Switch: "br0", Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}}}}, br0)

@@ -51,31 +51,35 @@ func wireMTU(t *testing.T, d switchcfg.Driver, device string, mtu int) switchcfg
 // wirePort brings a port to what is wanted of it, and checks that it is.
 func wirePort(t *testing.T, d switchcfg.Driver, sw vnet.Switch, port vnet.Port) switchcfg.Plan {
 	t.Helper()
-	plan := planPort(t, d, sw, port)
+	plan := planFor(t, d, sw, port)
 	if _, err := d.Apply(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
-	if left := planPort(t, d, sw, port); !left.Empty() {
+	if left := planFor(t, d, sw, port); !left.Empty() {
 		t.Fatalf("still to do:\n%s", left)
 	}
 	return plan
 }
 
-func planPort(t *testing.T, d switchcfg.Driver, sw vnet.Switch, port vnet.Port) switchcfg.Plan {
+// planFor is what a switch, and ports on it, lack of what the spec says.
+func planFor(t *testing.T, d switchcfg.Driver, sw vnet.Switch, ports ...vnet.Port) switchcfg.Plan {
 	t.Helper()
-	want, err := switchcfg.Desired([]vnet.Port{port}, sw)
+	want, err := switchcfg.Desired(ports, sw)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Capabilities().Check(want); err != nil {
 		t.Fatal(err)
 	}
 	have, err := d.Observe(t.Context(), switchcfg.Scope{Devices: want.Devices()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := switchcfg.Diff(want, have, "")
+	todo, err := switchcfg.Diff(want, have, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plan
+	return todo
 }
 
 func reaches(t *testing.T, from, to *lab.Station) {
