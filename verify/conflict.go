@@ -40,18 +40,22 @@ type rival struct {
 
 // notice looks whether s uses the address of a NIC of the segment that has
 // another MAC.
-func (p *prober) notice(s seen) {
+func (p *prober) notice(s *seen) {
 	owner := p.owners[s.sender]
 	if owner == nil {
 		return
 	}
-	mac := s.senderMAC
-	if mac.IsZero() { // which neighbour discovery allows
-		mac = s.src
-	}
-	if mac != owner.Want.MAC {
+	if mac := s.stationMAC(); mac != owner.Want.MAC {
 		owner.sawRival(mac, s.sender)
 	}
+}
+
+// stationMAC is the MAC that s says its sender has.
+func (s *seen) stationMAC() vnet.MAC {
+	if s.senderMAC.IsZero() { // which neighbour discovery allows
+		return s.src
+	}
+	return s.senderMAC
 }
 
 func (n *nic) sawRival(mac vnet.MAC, addr netip.Addr) {

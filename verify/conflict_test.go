@@ -136,13 +136,13 @@ func TestRunNoConflict(t *testing.T) {
 func TestNoticeIsBounded(t *testing.T) {
 	n := healthy()
 	p := &prober{owners: map[netip.Addr]*nic{ipA: n}, nics: map[vnet.MAC]*nic{macA: n}, heard: map[vnet.MAC]netip.Addr{}}
-	p.hear(seen{frame: frame{kind: frameARPReply, src: macA, senderMAC: macA, sender: ipA}})
+	p.hear(&seen{frame: frame{kind: frameARPReply, src: macA, senderMAC: macA, sender: ipA}})
 	if len(n.rivals) != 0 {
 		t.Fatalf("the guest is its own rival: %+v", n.rivals)
 	}
 	for i := range 1000 {
 		mac := vnet.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}
-		p.hear(seen{frame: frame{kind: frameARPReply, src: mac, senderMAC: mac, sender: ipA}})
+		p.hear(&seen{frame: frame{kind: frameARPReply, src: mac, senderMAC: mac, sender: ipA}})
 	}
 	if len(n.rivals) != maxRivals || len(p.heard) != 1 {
 		t.Errorf("%d rivals and %d addresses are remembered, want %d and 1", len(n.rivals), len(p.heard), maxRivals)

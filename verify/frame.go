@@ -77,7 +77,16 @@ type frame struct {
 
 // encode returns the frame's bytes, padded to the least that Ethernet carries.
 func (f frame) encode() []byte {
-	b := make([]byte, max(minFrame, etherHeader+f.packetLength()))
+	b := make([]byte, f.size())
+	f.put(b)
+	return b
+}
+
+// size is how many bytes the frame has.
+func (f *frame) size() int { return max(minFrame, etherHeader+f.packetLength()) }
+
+// put writes the frame into b, which has its size and is all zero.
+func (f *frame) put(b []byte) {
 	copy(b[0:], f.dst[:])
 	copy(b[6:], f.src[:])
 	switch {
@@ -90,11 +99,10 @@ func (f frame) encode() []byte {
 	default:
 		f.encodeEcho(b)
 	}
-	return b
 }
 
 // packetLength is how long the IP packet in the frame is.
-func (f frame) packetLength() int {
+func (f *frame) packetLength() int {
 	switch {
 	case f.kind == frameARPRequest || f.kind == frameARPReply:
 		return 0
@@ -106,7 +114,7 @@ func (f frame) packetLength() int {
 	return max(f.length, ipHeader+icmpHeader+markLength)
 }
 
-func (f frame) encodeARP(b []byte) {
+func (f *frame) encodeARP(b []byte) {
 	binary.BigEndian.PutUint16(b[12:], etherARP)
 	arp := b[etherHeader:]
 	copy(arp, []byte{0, 1, etherIPv4 >> 8, etherIPv4 & 0xff, 6, 4, 0, arpRequest})
@@ -120,7 +128,7 @@ func (f frame) encodeARP(b []byte) {
 	f.token.put(arp[arpLength:])
 }
 
-func (f frame) encodeEcho(b []byte) {
+func (f *frame) encodeEcho(b []byte) {
 	length := f.packetLength()
 	binary.BigEndian.PutUint16(b[12:], etherIPv4)
 	ip := b[etherHeader : etherHeader+length]
@@ -140,7 +148,7 @@ func (f frame) encodeEcho(b []byte) {
 }
 
 // putEcho fills in what echoes of both versions of IP have alike.
-func (f frame) putEcho(icmp []byte) {
+func (f *frame) putEcho(icmp []byte) {
 	binary.BigEndian.PutUint16(icmp[4:], uint16(f.token>>48))
 	binary.BigEndian.PutUint16(icmp[6:], uint16(f.token))
 	f.token.put(icmp[icmpHeader:])

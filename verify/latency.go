@@ -50,10 +50,12 @@ func (p *prober) attend(ctx context.Context, until time.Time, take func(seen) bo
 func (p *prober) hearAndReply(s seen, packets []packet) []packet {
 	switch s.kind {
 	case frameARPReply, frameAdvertisement:
-		p.hear(s)
+		p.hear(&s)
 	case frameARPRequest, frameSolicitation:
-		p.hear(s)
-		return p.reply(s, packets)
+		p.hear(&s)
+		if f, ok := p.reply(&s); ok {
+			packets = append(packets, packet{device: p.device, data: f.encode()})
+		}
 	case frameEchoRequest, frameEchoReply:
 	}
 	return packets

@@ -53,7 +53,7 @@ func linkLocal(m vnet.MAC) netip.Addr {
 	})
 }
 
-func (f frame) lengthND() int {
+func (f *frame) lengthND() int {
 	length := ip6Header + ndHeader
 	if !f.senderMAC.IsZero() {
 		length += macOption
@@ -64,7 +64,7 @@ func (f frame) lengthND() int {
 	return length
 }
 
-func (f frame) encodeND(b []byte) {
+func (f *frame) encodeND(b []byte) {
 	to, about, kind := f.target, f.target, byte(optionSourceMAC)
 	if f.kind == frameSolicitation {
 		to, _ = solicitedNode(about)
@@ -90,7 +90,7 @@ func (f frame) encodeND(b []byte) {
 	putChecksum6(b[etherHeader:])
 }
 
-func (f frame) encodeEcho6(b []byte) {
+func (f *frame) encodeEcho6(b []byte) {
 	icmp := f.putIPv6(b, f.target, f.packetLength(), 64)
 	icmp[0] = echoReply6
 	if f.kind == frameEchoRequest {

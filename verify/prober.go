@@ -5,6 +5,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -58,27 +59,27 @@ type target struct {
 	rtt       time.Duration
 
 	firstAsk time.Time
+	// next is another target of the same MAC, while they are asked.
+	next *target
 }
 
 func (t *target) done() bool { return t.arp && (t.icmp || !t.wantICMP) }
-
-type targetKey struct {
-	mac  vnet.MAC
-	addr netip.Addr
-}
 
 // asking is one window in which targets are asked.
 type asking struct {
 	*prober
 
-	byKey   map[targetKey]*target
+	// byMAC are the targets of each MAC, zero for those that are not known, and
+	// byToken those that are to answer an echo.
+	byMAC   map[vnet.MAC]*target
 	byToken map[token]*target
 	pending int
 	slowest time.Duration
 	// rouse makes every request come with more, see [prober.rousers].
 	rouse bool
-	// next is what the answers that are being read lead to.
+	// next are the frames to be sent next, and data their bytes.
 	next    []packet
+	data    []byte
 	sendErr error
 }
 
@@ -90,14 +91,17 @@ func (p *prober) ask(ctx context.Context, targets []*target, window time.Duratio
 }
 
 func (p *prober) newAsking(targets []*target) *asking {
-	run := &asking{prober: p, byKey: map[targetKey]*target{}, byToken: map[token]*target{}}
+	run := &asking{prober: p, byMAC: make(map[vnet.MAC]*target, len(targets)), byToken: make(map[token]*target, len(targets))}
 	for _, t := range targets {
 		if t.done() {
 			continue
 		}
 		run.pending++
-		run.byKey[targetKey{t.mac, t.addr}] = t
-		run.byToken[p.token(t)] = t
+		t.next = run.byMAC[t.mac]
+		run.byMAC[t.mac] = t
+		if t.wantICMP {
+			run.byToken[p.token(t)] = t
+		}
 	}
 	return run
 }
@@ -106,7 +110,7 @@ func (r *asking) ask(ctx context.Context, targets []*target, window time.Duratio
 	r.replies = asks*len(targets) + batch
 	start := time.Now()
 	for round := 1; round <= asks && r.pending > 0; round++ {
-		if err := r.socket.send(r.requests(targets)); err != nil {
+		if err := r.request(targets); err != nil {
 			return err
 		}
 		if err := r.listen(ctx, start.Add(window*time.Duration(round)/asks)); err != nil {
@@ -125,10 +129,15 @@ func (r *asking) ask(ctx context.Context, targets []*target, window time.Duratio
 }
 
 func (r *asking) listen(ctx context.Context, until time.Time) error {
-	if err := r.socket.receive(ctx, until, r.handle); err != nil {
-		return err
+	if r.pending == 0 {
+		return nil
 	}
-	return r.sendErr
+	err := r.socket.receive(ctx, until, func(frames []seen) bool {
+		r.handle(frames)
+		r.flush()
+		return r.pending > 0 && r.sendErr == nil
+	})
+	return errors.Join(err, r.sendErr)
 }
 
 func (p *prober) token(t *target) token {
@@ -138,9 +147,10 @@ func (p *prober) token(t *target) token {
 	return newToken(p.run, purposeProbe, t.index, t.index)
 }
 
-// requests is the next frame for every target that still owes an answer.
-func (r *asking) requests(targets []*target) []packet {
-	packets := make([]packet, 0, r.pending)
+// request sends the next frame to every target that still owes an answer.
+// Between batches it reads what came: answers that are read at once need not
+// wait in a long queue, and what they lead to goes out with the next batch.
+func (r *asking) request(targets []*target) error {
 	now := time.Now()
 	for _, t := range targets {
 		if t.done() {
@@ -149,18 +159,47 @@ func (r *asking) requests(targets []*target) []packet {
 		if t.firstAsk.IsZero() {
 			t.firstAsk = now
 		}
-		packets = append(packets, r.request(t))
+		r.add(r.requestTo(t))
 		if r.rouse && !t.arp {
-			packets = append(packets, r.rousers(t)...)
+			r.addRousers(t)
+		}
+		for len(r.next) >= batch {
+			r.flush()
+			if err := r.socket.poll(r.handle); err != nil {
+				return err
+			}
+			now = time.Now()
 		}
 	}
-	return packets
+	r.flush()
+	return r.sendErr
 }
 
-// request is an ARP request to the target alone, or a neighbour solicitation,
+// add puts f into the next batch.
+func (r *asking) add(f frame) {
+	length := f.size()
+	if len(r.data)+length > cap(r.data) {
+		r.data = make([]byte, 0, max(2*batch*snapLength, length)) // what is to be sent keeps the old one
+	}
+	r.data = r.data[:len(r.data)+length]
+	data := r.data[len(r.data)-length:]
+	clear(data)
+	f.put(data)
+	r.next = append(r.next, packet{device: r.device, data: data})
+}
+
+// flush sends what is to be sent next.
+func (r *asking) flush() {
+	if r.sendErr == nil {
+		r.sendErr = r.socket.send(r.next)
+	}
+	r.next, r.data = r.next[:0], r.data[:0]
+}
+
+// requestTo is an ARP request to the target alone, or a neighbour solicitation,
 // or an ICMP echo once it has answered that. From the request it learns who
 // asks, so that it can answer the echo without asking everybody.
-func (p *prober) request(t *target) packet {
+func (p *prober) requestTo(t *target) frame {
 	f := frame{
 		kind: frameARPRequest, dst: t.mac, src: p.mac, senderMAC: p.mac,
 		sender: p.source, target: t.addr, token: p.token(t),
@@ -177,52 +216,50 @@ func (p *prober) request(t *target) packet {
 		// Nobody may learn our address from a broadcast.
 		f.dst, f.sender = broadcast, netip.Addr{}
 	}
-	return packet{device: p.device, data: f.encode()}
+	return f
 }
 
-// rousers are frames that a guest may answer though it does not answer for its
-// address: an echo, and a question about the IPv6 address that follows from its
-// MAC. What matters is whether any frame of it shows up at its port.
-func (p *prober) rousers(t *target) []packet {
+// addRousers adds frames that a guest may answer though it does not answer for
+// its address: an echo, and a question about the IPv6 address that follows from
+// its MAC. What matters is whether any frame of it shows up at its port.
+func (r *asking) addRousers(t *target) {
 	if t.mac.IsZero() {
-		return nil
+		return
 	}
 	echo := frame{
-		kind: frameEchoRequest, dst: t.mac, src: p.mac, sender: p.source, target: t.addr,
-		token: newToken(p.run, purposeRouse, t.index, t.index),
+		kind: frameEchoRequest, dst: t.mac, src: r.mac, sender: r.source, target: t.addr,
+		token: newToken(r.run, purposeRouse, t.index, t.index),
 	}
 	if t.addr.Is6() {
-		echo.sender = p.source6
+		echo.sender = r.source6
 	}
 	solicit := echo
-	solicit.kind, solicit.senderMAC, solicit.sender, solicit.target = frameSolicitation, p.mac, p.source6, linkLocal(t.mac)
-	packets := []packet{{device: p.device, data: solicit.encode()}}
+	solicit.kind, solicit.senderMAC, solicit.sender, solicit.target = frameSolicitation, r.mac, r.source6, linkLocal(t.mac)
+	r.add(solicit)
 	if echo.sender.IsValid() {
-		packets = append(packets, packet{device: p.device, data: echo.encode()})
+		r.add(echo)
 	}
-	return packets
 }
 
-// handle takes frames and reports whether to go on.
-func (r *asking) handle(frames []seen) bool {
-	r.next = r.next[:0]
-	for _, s := range frames {
-		if !s.outgoing && s.src != r.mac {
+// handle takes frames.
+func (r *asking) handle(frames []seen) {
+	for i := range frames {
+		if s := &frames[i]; !s.outgoing && s.src != r.mac {
 			r.take(s)
 		}
 	}
-	r.sendErr = r.socket.send(r.next)
-	return r.pending > 0 && r.sendErr == nil
 }
 
-func (r *asking) take(s seen) {
+func (r *asking) take(s *seen) {
 	switch s.kind {
 	case frameARPReply, frameAdvertisement:
 		r.hear(s)
 		r.arpAnswer(s)
 	case frameARPRequest, frameSolicitation:
 		r.hear(s)
-		r.next = r.reply(s, r.next)
+		if f, ok := r.reply(s); ok {
+			r.add(f)
+		}
 	case frameEchoReply:
 		if t := r.byToken[s.token]; t != nil && !t.icmp && s.sender == t.addr && s.dst == r.mac {
 			t.icmp = true
@@ -234,7 +271,7 @@ func (r *asking) take(s seen) {
 
 // hear notes which address a guest of the segment uses. What others say of
 // themselves is not kept: they may say it without end.
-func (p *prober) hear(s seen) {
+func (p *prober) hear(s *seen) {
 	p.notice(s)
 	a := s.sender
 	if a.Is4() && a.IsGlobalUnicast() && s.senderMAC == s.src && p.nics[s.senderMAC] != nil {
@@ -242,21 +279,14 @@ func (p *prober) hear(s seen) {
 	}
 }
 
-func (r *asking) arpAnswer(s seen) {
-	if s.senderMAC.IsZero() { // which neighbour discovery allows
-		s.senderMAC = s.src
-	}
-	t := r.byKey[targetKey{s.senderMAC, s.sender}]
-	if t == nil {
-		if t = r.byKey[targetKey{vnet.MAC{}, s.sender}]; t == nil {
-			return
-		}
-	}
-	if t.arp {
+func (r *asking) arpAnswer(s *seen) {
+	mac := s.stationMAC()
+	t := r.find(mac, s.sender)
+	if t == nil || t.arp {
 		return
 	}
 	stranger := t.mac.IsZero() // it was asked without our address
-	t.arp, t.mac = true, s.senderMAC
+	t.arp, t.mac = true, mac
 	r.answered(t, s.at)
 	if !t.wantICMP {
 		return
@@ -264,9 +294,22 @@ func (r *asking) arpAnswer(s seen) {
 	if stranger {
 		introduction := *t
 		introduction.arp = false
-		r.next = append(r.next, r.request(&introduction))
+		r.add(r.requestTo(&introduction))
 	}
-	r.next = append(r.next, r.request(t))
+	r.add(r.requestTo(t))
+}
+
+// find returns the target at an address of a MAC, or at one whose MAC was not
+// known, or nil.
+func (r *asking) find(mac vnet.MAC, addr netip.Addr) *target {
+	for _, m := range []vnet.MAC{mac, {}} {
+		for t := r.byMAC[m]; t != nil; t = t.next {
+			if t.addr == addr {
+				return t
+			}
+		}
+	}
+	return nil
 }
 
 func (r *asking) answered(t *target, at time.Time) {
@@ -281,19 +324,19 @@ func (r *asking) answered(t *target, at time.Time) {
 }
 
 // reply answers who asks for an address of ours, so that guests whose neighbour
-// table forgot us still can answer. It returns packets with the answer.
-func (p *prober) reply(s seen, packets []packet) []packet {
+// table forgot us still can answer.
+func (p *prober) reply(s *seen) (f frame, ok bool) {
 	ours := s.target == p.source || s.target == p.source6 && s.sender != netip.IPv6Unspecified()
 	if !ours || !s.target.IsValid() || p.replies == 0 {
-		return packets
+		return f, false
 	}
 	p.replies--
-	f := frame{
+	f = frame{
 		kind: frameARPReply, dst: s.src, src: p.mac,
 		senderMAC: p.mac, sender: s.target, targetMAC: s.senderMAC, target: s.sender,
 	}
 	if s.kind == frameSolicitation {
 		f.kind = frameAdvertisement
 	}
-	return append(packets, packet{device: p.device, data: f.encode()})
+	return f, true
 }

@@ -231,19 +231,12 @@ func (s *socket) receive(ctx context.Context, deadline time.Time, handle func([]
 	stop := context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
-		n, err := s.receiveBatch()
+		frames, err := s.receiveBatch(true)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return ctx.Err()
 		}
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
-		}
-		now := time.Now()
-		frames := s.frames[:0]
-		for i := range n {
-			if f, ok := s.decode(i, now); ok {
-				frames = append(frames, f)
-			}
 		}
 		if len(frames) > 0 && !handle(frames) {
 			return nil
@@ -251,7 +244,20 @@ func (s *socket) receive(ctx context.Context, deadline time.Time, handle func([]
 	}
 }
 
-func (s *socket) receiveBatch() (int, error) {
+// poll hands the frames that are there already, but no more than a batch, to
+// handle. The slice is the socket's own.
+func (s *socket) poll(handle func([]seen)) error {
+	frames, err := s.receiveBatch(false)
+	if err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
+	handle(frames)
+	return nil
+}
+
+// receiveBatch returns the frames of a batch that are known to us. It waits for
+// one frame at least, or takes what is there.
+func (s *socket) receiveBatch(wait bool) ([]seen, error) {
 	for i := range batch {
 		s.prepare(i, s.buffers[i*s.snap:(i+1)*s.snap], 0)
 		h := &s.headers[i].header
@@ -260,26 +266,38 @@ func (s *socket) receiveBatch() (int, error) {
 	}
 	conn, err := s.file.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var n int
 	var errno unix.Errno
-	err = conn.Read(func(fd uintptr) bool {
+	read := func(fd uintptr) bool {
 		r, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.headers[0])), batch,
 			unix.MSG_DONTWAIT, 0, 0)
 		n, errno = int(r), e
 		return e != unix.EAGAIN
-	})
+	}
+	if wait {
+		err = conn.Read(read)
+	} else {
+		err = conn.Control(func(fd uintptr) { _ = read(fd) })
+	}
 	switch {
 	case err != nil:
-		return 0, err
-	case errno == unix.EINTR, errno == unix.ENETDOWN:
+		return nil, err
+	case errno == unix.EINTR, errno == unix.ENETDOWN, errno == unix.EAGAIN:
 		// The device went down for a moment, or for good: then nobody answers.
-		return 0, nil
+		return nil, nil
 	case errno != 0:
-		return 0, errno
+		return nil, errno
 	}
-	return n, nil
+	now := time.Now()
+	frames := s.frames[:0]
+	for i := range n {
+		if f, ok := s.decode(i, now); ok {
+			frames = append(frames, f)
+		}
+	}
+	return frames, nil
 }
 
 func (s *socket) decode(i int, now time.Time) (seen, bool) {
