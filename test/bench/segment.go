@@ -95,7 +95,7 @@ func (s *segment) addGuest(ctx context.Context, name string, addr netip.Addr) er
 			Want: vnet.Port{
 				Device: st.Device, Switch: segmentBridge, Guest: ref, MAC: vnet.MAC(st.MAC), Network: "segment",
 			},
-			Port:      &verify.Port{Switch: segmentBridge},
+			Port:      &verify.Port{Switch: segmentBridge, Forwarding: verify.Forwarding{State: "forwarding"}},
 			Addresses: []verify.Address{{Addr: addr, Source: verify.AddressSpec}},
 		}},
 	})
