@@ -159,8 +159,8 @@ func TestToleratedRivals(t *testing.T) {
 		"a stranger":          {func(*nic, *rival) {}, nil, false},
 		"VRRP, allowed":       {func(n *nic, _ *rival) { n.Want.Policy.Allow.MACs = []vnet.MAC{virtual} }, nil, true},
 		"address may move":    {func(n *nic, _ *rival) { n.Want.Policy.Allow.Addresses = []netip.Addr{ipA} }, nil, true},
-		"its own other NIC":   {func(*nic, *rival) {}, &nic{guest: vnet.GuestRef{Name: "web1", UUID: "u1"}}, true},
-		"another guest's NIC": {func(*nic, *rival) {}, &nic{guest: vnet.GuestRef{Name: "web2", UUID: "u2"}}, false},
+		"its own other NIC":   {func(*nic, *rival) {}, &nic{NIC: &NIC{}, guest: vnet.GuestRef{Name: "web1", UUID: "u1"}}, true},
+		"another guest's NIC": {func(*nic, *rival) {}, &nic{NIC: &NIC{}, guest: vnet.GuestRef{Name: "web2", UUID: "u2"}}, false},
 		"behind its own port": {func(_ *nic, v *rival) { v.device = "vnet0" }, nil, true},
 		"behind another port": {func(_ *nic, v *rival) { v.device = "vnet1" }, nil, false},
 		"router of isolated guests": {func(n *nic, _ *rival) {

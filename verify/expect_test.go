@@ -16,6 +16,7 @@ import (
 // on is a NIC of a guest of its own, wired as it should be.
 func on(network, sw string, policy vnet.Policy) *nic {
 	n := &nic{
+		NIC:     &NIC{},
 		guest:   vnet.GuestRef{Name: network + "-guest"},
 		running: true, hasLink: true, selected: true,
 		link: link{up: true, carrier: true, kind: "tun"},

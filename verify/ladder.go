@@ -63,10 +63,17 @@ func staticSteps() []step {
 	}
 }
 
+// ladderLength is how many steps the whole ladder has: a NIC has room for all
+// from the first climb on.
+const ladderLength = 17
+
 // climb walks the steps. The first that fails is the diagnosis, and the rest is
 // not reached.
 func (n *nic) climb(steps []step) {
-	n.rungs, n.problem = slices.Grow(n.rungs[:0], len(steps)), nil
+	if n.rungs == nil {
+		n.rungs = make([]Rung, 0, ladderLength)
+	}
+	n.rungs, n.problem = n.rungs[:0], nil
 	for _, s := range steps {
 		f := notReached()
 		if n.problem == nil && (s.name == RungDomain || !n.resting()) {

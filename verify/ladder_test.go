@@ -19,7 +19,7 @@ import (
 // healthy is a NIC in network red for which everything was found to be fine.
 func healthy() *nic {
 	n := &nic{
-		NIC: NIC{
+		NIC: &NIC{
 			Want: vnet.Port{
 				Device: "vnet0", Switch: "ovs0", MAC: macA, Network: "red",
 				Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}},
@@ -403,5 +403,11 @@ func TestLearnKnowsVLANs(t *testing.T) {
 	n.learn([]Learned{{macA, 30, "vnet9"}, {macA, 20, "vnet0"}}, nil, false)
 	if diff := cmp.Diff([]Learned{{macA, 20, "vnet0"}}, n.fdb.before); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+func TestLadderLength(t *testing.T) {
+	if got := len(allSteps()); got != ladderLength || len(Rungs()) != got {
+		t.Errorf("%d steps and %d names, want %d", got, len(Rungs()), ladderLength)
 	}
 }

@@ -26,7 +26,7 @@ func (r *run) learn(ctx context.Context, again bool) {
 	}
 	for _, sw := range order {
 		rows, err := r.dump(ctx, sw)
-		byMAC := map[vnet.MAC][]Learned{}
+		byMAC := make(map[vnet.MAC][]Learned, len(rows))
 		for _, row := range rows {
 			byMAC[row.MAC] = append(byMAC[row.MAC], row)
 		}

@@ -12,7 +12,8 @@ import (
 
 // nic is a NIC under test: what was collected of it, and what the run finds.
 type nic struct {
-	NIC
+	// NIC is the inventory's own, which stays as it is.
+	*NIC
 
 	// index names the NIC in tokens.
 	index int
@@ -190,11 +191,11 @@ func (n *nic) status() Status {
 func newNICs(inv Inventory, host links, opts Options) []*nic {
 	var all []*nic
 	for _, g := range inv.Guests {
-		for _, have := range g.NICs {
-			n := &nic{NIC: have, guest: g.Ref, running: g.Running, state: g.State, down: g.Down}
+		for i := range g.NICs {
+			n := &nic{NIC: &g.NICs[i], guest: g.Ref, running: g.Running, state: g.State, down: g.Down}
 			n.attach(inv, host)
 			n.address6 = n.globalIPv6()
-			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, have.Want.Network)
+			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, n.Want.Network)
 			all = append(all, n)
 		}
 	}

@@ -116,7 +116,8 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 	}
 	p := &prober{
 		device: l.Attrs().Index, mtu: l.Attrs().MTU, run: r.id, timing: r.opts.Timing,
-		nics: map[vnet.MAC]*nic{}, owners: map[netip.Addr]*nic{}, heard: map[vnet.MAC]netip.Addr{},
+		nics: make(map[vnet.MAC]*nic, len(s.nics)), owners: make(map[netip.Addr]*nic, len(s.nics)),
+		heard: make(map[vnet.MAC]netip.Addr, len(s.nics)),
 	}
 	for _, n := range s.nics {
 		p.nics[n.Want.MAC] = n
@@ -176,6 +177,7 @@ func randomMAC() (vnet.MAC, error) {
 
 // first asks everybody in one window.
 func (s *segment) first(ctx context.Context) error {
+	s.targets = make([]*target, 0, len(s.nics)+1)
 	for _, n := range s.nics {
 		s.addTarget(n)
 		s.addTarget6(n)
