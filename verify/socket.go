@@ -258,6 +258,22 @@ func (s *socket) poll(handle func([]seen)) error {
 // receiveBatch returns the frames of a batch that are known to us. It waits for
 // one frame at least, or takes what is there.
 func (s *socket) receiveBatch(wait bool) ([]seen, error) {
+	n, err := s.fill(wait)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	frames := s.frames[:0]
+	for i := range n {
+		if f, ok := s.decode(i, now); ok {
+			frames = append(frames, f)
+		}
+	}
+	return frames, nil
+}
+
+// fill reads a batch of frames into the buffers and returns how many they are.
+func (s *socket) fill(wait bool) (int, error) {
 	for i := range batch {
 		s.prepare(i, s.buffers[i*s.snap:(i+1)*s.snap], 0)
 		h := &s.headers[i].header
@@ -266,7 +282,7 @@ func (s *socket) receiveBatch(wait bool) ([]seen, error) {
 	}
 	conn, err := s.file.SyscallConn()
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	var n int
 	var errno unix.Errno
@@ -283,21 +299,14 @@ func (s *socket) receiveBatch(wait bool) ([]seen, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, err
+		return 0, err
 	case errno == unix.EINTR, errno == unix.ENETDOWN, errno == unix.EAGAIN:
 		// The device went down for a moment, or for good: then nobody answers.
-		return nil, nil
+		return 0, nil
 	case errno != 0:
-		return nil, errno
+		return 0, errno
 	}
-	now := time.Now()
-	frames := s.frames[:0]
-	for i := range n {
-		if f, ok := s.decode(i, now); ok {
-			frames = append(frames, f)
-		}
-	}
-	return frames, nil
+	return n, nil
 }
 
 func (s *socket) decode(i int, now time.Time) (seen, bool) {

@@ -44,7 +44,7 @@ func newThrong(tb testing.TB, size int, withDead bool) *throng {
 	if err := l.AddStation(tb.Context(), st); err != nil {
 		tb.Fatal(err)
 	}
-	if err := st.Do(func() error { return answerAll("eth0", withDead) }); err != nil {
+	if err := st.Do(func() error { return putProgram("eth0", answerProgram(withDead)) }); err != nil {
 		tb.Fatal(err)
 	}
 	near, err := netlink.LinkByName(throngDevice)
@@ -101,14 +101,14 @@ func (c *throng) WatchDrops(context.Context, []int, []vnet.MAC) (func(context.Co
 	return func(context.Context) ([]Drop, error) { return nil, nil }, nil
 }
 
-// answerAll puts the guests' program where frames come in at a device.
-func answerAll(device string, withDead bool) error {
+// putProgram puts a program where frames come in at a device.
+func putProgram(device string, instructions asm.Instructions) error {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return err
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: answerProgram(withDead),
+		Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: instructions,
 	})
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
@@ -126,13 +126,15 @@ func answerAll(device string, withDead bool) error {
 	}))
 }
 
+// What the programs know of the kernel.
+const (
+	skbData, skbDataEnd, skbIndex = 76, 80, 40 // of __sk_buff
+	drop                          = 2          // TC_ACT_SHOT
+)
+
 // answerProgram answers ARP requests and ICMP echo requests that are for one
 // guest alone, in that guest's name, and drops everything else.
 func answerProgram(withDead bool) asm.Instructions {
-	const (
-		skbData, skbDataEnd, skbIndex = 76, 80, 40 // of __sk_buff
-		drop                          = 2          // TC_ACT_SHOT
-	)
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R7, asm.R6, skbData, asm.Word),
@@ -175,14 +177,35 @@ func answerProgram(withDead bool) asm.Instructions {
 		asm.Add.Reg(asm.R2, asm.R3),
 		asm.StoreMem(asm.R7, 36, asm.R2, asm.Half),
 	)
-	send := append(swapBytes(0, 6, 4), swapBytes(4, 10, 2)...)
-	send[0] = send[0].WithSymbol("send")
-	p = append(p, send...)
+	return append(append(p, bounce("send")...),
+		asm.Mov.Imm(asm.R0, drop).WithSymbol("drop"),
+		asm.Return(),
+	)
+}
+
+// bounce sends the frame back to where it came from.
+func bounce(label string) asm.Instructions {
+	p := append(swapBytes(0, 6, 4), swapBytes(4, 10, 2)...)
+	p[0] = p[0].WithSymbol(label)
 	return append(p,
 		asm.LoadMem(asm.R1, asm.R6, skbIndex, asm.Word),
 		asm.Mov.Imm(asm.R2, 0),
 		asm.FnRedirect.Call(),
 		asm.Return(),
+	)
+}
+
+// bounceProgram sends every frame back, and does not look what it is.
+func bounceProgram() asm.Instructions {
+	p := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMem(asm.R7, asm.R6, skbData, asm.Word),
+		asm.LoadMem(asm.R8, asm.R6, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.R7),
+		asm.Add.Imm(asm.R2, etherHeader),
+		asm.JGT.Reg(asm.R2, asm.R8, "drop"),
+	}
+	return append(append(p, bounce("send")...),
 		asm.Mov.Imm(asm.R0, drop).WithSymbol("drop"),
 		asm.Return(),
 	)

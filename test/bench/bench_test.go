@@ -168,6 +168,40 @@ func TestParseVLANs(t *testing.T) {
 	}
 }
 
+func TestParseThrong(t *testing.T) {
+	for name, out := range map[string]string{
+		"nothing":    "",
+		"no rounds":  "BenchmarkAsk/10-2 x 1 ms/asked\n",
+		"no figure":  "BenchmarkAsk/10-2 9 x ms/asked\n",
+		"no measure": "PASS\n",
+	} {
+		m := medians{of: map[string]time.Duration{}, megabytes: map[string]float64{}}
+		if err := m.parseThrong(out); err == nil {
+			t.Errorf("%s: %v, want an error", name, m)
+		}
+	}
+	m := medians{of: map[string]time.Duration{}, megabytes: map[string]float64{}}
+	for _, out := range []string{"BenchmarkAsk/10,dead-2 \t 9 \t 55 ns/op 1.5 ms/asked\t 3 ms/wire\n", "BenchmarkMemory-2 1 2 ns/op 70.5 MB/peak\n"} {
+		if err := m.parseThrong(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := medians{
+		rounds: 9, of: map[string]time.Duration{"10,dead asked": 1500 * time.Microsecond, "10,dead wire": 3 * ms},
+		megabytes: map[string]float64{"Memory peak": 70.5},
+	}
+	if diff := cmp.Diff(want, m, cmp.AllowUnexported(medians{})); diff != "" {
+		t.Errorf("medians (-want +got):\n%s", diff)
+	}
+	r := row{name: "memory", ours: "Memory peak", budget: megabytes(64)}
+	if res := r.result(m, nil); res.Verdict != verdictMissed || res.OursMB != 70.5 {
+		t.Errorf("%+v, want 70.5 MB and a missed budget", res)
+	}
+	if res := r.result(medians{}, nil); res.Verdict != verdictError {
+		t.Errorf("without a figure: %+v, want an error", res)
+	}
+}
+
 // A hundred whose first job fails gives no figure, and no guest is left out.
 func TestPerPort(t *testing.T) {
 	failing := errors.New("no")

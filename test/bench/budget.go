@@ -15,11 +15,13 @@ type budget struct {
 	faster float64       // peer / ours, at least
 	asFast float64       // the same, where ours is the slower one
 	within time.Duration // ours, at most
+	memory float64       // ours, in megabytes, at most
 }
 
 func atMost(ratio float64) budget       { return budget{most: ratio} }
 func fasterBy(ratio float64) budget     { return budget{faster: ratio} }
 func asFastAs(ratio float64) budget     { return budget{asFast: ratio} }
+func megabytes(most float64) budget     { return budget{memory: most} }
 func within(limit time.Duration) budget { return budget{within: limit} }
 
 // The verdicts. A row without a budget has none.
@@ -41,6 +43,8 @@ func (b budget) String() string {
 		return fmt.Sprintf(">= %gx as fast", b.asFast)
 	case b.within > 0:
 		return "<= " + text(b.within)
+	case b.memory > 0:
+		return fmt.Sprintf("<= %g MB", b.memory)
 	}
 	return "none"
 }
@@ -68,7 +72,7 @@ func (b budget) judge(ours, peer time.Duration) (ratio float64, verdict string) 
 // ratioText is a ratio of this budget in words.
 func (b budget) ratioText(ratio float64) string {
 	switch {
-	case b.most > 0:
+	case b.most > 0 || b.memory > 0:
 		return fmt.Sprintf("%.2fx", ratio)
 	case b.asFast > 0:
 		return fmt.Sprintf("%.2fx as fast", ratio)

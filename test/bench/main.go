@@ -3,9 +3,10 @@
 
 // Command bench measures virt-vnet against its peers: what a start of a guest
 // costs with the hook and with the scripts that administrators write, and what
-// defining networks and planning cost; and it measures whether a port costs more
-// when there are a thousand others. It prints a line for each row with its
-// budget, and writes the same to bin/bench.json. Run it with make bench.
+// defining networks and planning cost; whether a port costs more when there are a
+// thousand others; and how long verify asks guests, and what memory it takes. It
+// prints a line for each row with its budget, and writes the same to
+// bin/bench.json. Run it with make bench.
 //
 // Both sides of a row do the same real work in the same run, in turns, in a lab
 // of its own: real taps on a real bridge, a real Open vSwitch, a real libvirtd.
@@ -16,8 +17,8 @@
 // A missed budget is reported and is no failure; a row that could not be
 // measured is one.
 //
-// Out of scope: verify's speed, memory, and figures that hold beyond the machine
-// they were taken on: only the ratios do.
+// Out of scope: figures that hold beyond the machine they were taken on: only the
+// ratios do.
 package main
 
 import (

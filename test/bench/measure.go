@@ -34,6 +34,8 @@ type effort struct {
 type medians struct {
 	rounds int
 	of     map[string]time.Duration
+	// megabytes are what took memory rather than time.
+	megabytes map[string]float64
 }
 
 // interleave lets the contenders do their jobs in turns, so that what else the

@@ -23,6 +23,8 @@ type result struct {
 	PeerIs string        `json:"peerIs"`
 	Ours   time.Duration `json:"oursNs"`
 	Peer   time.Duration `json:"peerNs"`
+	// OursMB is what a row about memory has instead of times.
+	OursMB float64 `json:"oursMB,omitempty"`
 	// Ratio is ours to peer where the budget is "<= Nx", else peer to ours.
 	Ratio   float64 `json:"ratio"`
 	Budget  string  `json:"budget"`
@@ -102,6 +104,10 @@ func (t *table) head(m machine) {
 func (t *table) line(r result) {
 	if r.Verdict == verdictError {
 		t.print(r.Name, "-", "-", "-", r.Budget, r.Verdict, r.PeerIs)
+		return
+	}
+	if r.OursMB > 0 {
+		t.print(r.Name, fmt.Sprintf("%.1f MB", r.OursMB), "-", r.limit.ratioText(r.Ratio), r.Budget, r.Verdict, r.PeerIs)
 		return
 	}
 	t.print(r.Name, text(r.Ours), text(r.Peer), r.limit.ratioText(r.Ratio), r.Budget, r.Verdict, r.PeerIs)

@@ -74,7 +74,9 @@ const (
 	ovsLoop    = "bash: ovs-vsctl per NIC"
 	ovsOnce    = "bash: one ovs-vsctl for all"
 	firstOnes  = "the same for the first 100"
-	wireIs     = "as many frames, one way"
+	wireIs     = "as many frames, there and back, unread"
+	oneWayIs   = "as many frames, one way"
+	limitIs    = "the budget"
 	windowIs   = "the windows of a silent guest"
 )
 
@@ -110,6 +112,8 @@ func rows() []row {
 		{"plan, 1,000 ports, no drift, CPU", "plan", "ours", "ip", "CPU of ip -d -j link show", within(150 * time.Millisecond)},
 		{"ask 1,000 guests", "throng", "1000 asked", "1000 wire", wireIs, within(20 * time.Millisecond)},
 		{"ask 10,000 guests", "throng", "10000 asked", "10000 wire", wireIs, atMost(1.5)},
+		{"ask 10,000 guests", "throng", "10000 asked", "10000 oneway", oneWayIs, budget{}},
+		{"verify 10,000 guests, memory", "throng", "Memory peak", "", limitIs, megabytes(64)},
 		{"ask 1,000 guests, a tenth dead", "throng", "1000,dead asked", "1000,dead windows", windowIs, atMost(1.1)},
 		{"ask 10,000 guests, a tenth dead", "throng", "10000,dead asked", "10000,dead windows", windowIs, atMost(1.1)},
 		{"collect 1,000 guests", "collect", "ours", "virsh", "virsh: dumpxml of each, one connection", atMost(3)},
@@ -143,6 +147,11 @@ func of(all []row, group string) []row {
 // result is the row with its figures. err is why its group has none.
 func (r row) result(m medians, err error) result {
 	res := result{Name: r.name, PeerIs: r.peerIs, Budget: r.budget.String(), limit: r.budget}
+	if used, ok := m.megabytes[r.ours]; ok && err == nil && r.budget.memory > 0 {
+		res.OursMB, res.Ratio, res.Rounds = used, used/r.budget.memory, 1
+		res.Verdict = verdictOf(used <= r.budget.memory)
+		return res
+	}
 	ours, okOurs := m.of[r.ours]
 	peer, okPeer := m.of[r.peer]
 	if err == nil && (!okOurs || !okPeer) {
