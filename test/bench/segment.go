@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +40,9 @@ type segment struct {
 	sw        vnet.Switch
 	driver    switchcfg.Driver
 	inventory verify.Inventory
-	// ports are the host's ends of the guests' cables.
-	ports map[string]bool
+	// ports are the host's ends of the guests' cables, and stations the others.
+	ports    map[string]bool
+	stations []*lab.Station
 	// list is a file with the guests' addresses.
 	list string
 }
@@ -49,6 +51,9 @@ func newSegment(ctx context.Context, b *bench) (s *segment, err error) {
 	s = &segment{b: b, sw: vnet.Switch{Name: segmentBridge, Driver: vnet.DriverLinux}, ports: map[string]bool{}}
 	s.list = filepath.Join(b.scriptDir, "addresses")
 	if err := b.lab.AddLinuxBridge(ctx, segmentBridge); err != nil {
+		return nil, err
+	}
+	if err := noIPv6(segmentBridge); err != nil {
 		return nil, err
 	}
 	if _, err := tool(ctx, nil, "ip", "address", "add", "10.5.255.254/16", "dev", segmentBridge); err != nil {
@@ -67,7 +72,7 @@ func newSegment(ctx context.Context, b *bench) (s *segment, err error) {
 		}
 		fmt.Fprintln(&list, addr)
 	}
-	if err := os.WriteFile(s.list, []byte(list.String()), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(s.list, []byte(list.String()), 0o600), s.greet()); err != nil {
 		return nil, err
 	}
 	s.driver, err = drivers.Open(ctx, s.sw)
@@ -81,13 +86,12 @@ func (s *segment) addGuest(ctx context.Context, name string, addr netip.Addr) er
 	if err := s.b.lab.AddStation(ctx, st); err != nil {
 		return err
 	}
-	// Five hundred kernels that greet each other take minutes to be quiet.
-	if err := st.Do(func() error {
-		return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
-	}); err != nil {
+	// Five hundred kernels that greet each other take minutes to be quiet, and
+	// the host's ends of their cables would count as frames into the guests.
+	if err := errors.Join(noIPv6(st.Device), st.Do(func() error { return noIPv6("all") })); err != nil {
 		return err
 	}
-	s.ports[st.Device] = true
+	s.ports[st.Device], s.stations = true, append(s.stations, st)
 	ref := vnet.GuestRef{Name: name, UUID: name}
 	s.inventory.Guests = append(s.inventory.Guests, verify.Guest{
 		Ref: ref, Running: true, State: "running",
@@ -99,6 +103,28 @@ func (s *segment) addGuest(ctx context.Context, name string, addr netip.Addr) er
 			Addresses: []verify.Address{{Addr: addr, Source: verify.AddressSpec}},
 		}},
 	})
+	return nil
+}
+
+// noIPv6 keeps a device, or all, from sending anything by itself.
+func noIPv6(device string) error {
+	return os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("1"), 0)
+}
+
+// greet makes every guest send one frame, to the bridge itself. A guest that has
+// booted has spoken, and the bridge floods what is for a MAC that it has not
+// learned.
+func (s *segment) greet() error {
+	bridge, err := netlink.LinkByName(segmentBridge)
+	if err != nil {
+		return err
+	}
+	for _, st := range s.stations {
+		frame := slices.Concat(bridge.Attrs().HardwareAddr, st.MAC, []byte{0x88, 0xb5}, make([]byte, 46)) // IEEE 802, for experiments
+		if err := st.Inject(frame); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
