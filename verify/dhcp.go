@@ -37,9 +37,11 @@ const (
 
 // dhcpSeen is what passed a NIC's port of DHCP.
 type dhcpSeen struct {
-	// asked is how many DHCPDISCOVER the guest sent, the first of them then.
+	// asked is how many DHCPDISCOVER the guest sent, the first of them then, and
+	// trying how long it had tried by the last, as it says itself.
 	asked      int
 	firstAsk   time.Time
+	trying     time.Duration
 	offers     int
 	firstOffer time.Time
 	// offer is the last, for people, and sum what is wrong with its checksum.
@@ -47,8 +49,8 @@ type dhcpSeen struct {
 	// again is whether it went on discovering long after an offer, and taken
 	// whether it requested an address.
 	again, taken bool
-	// until is when we stopped looking.
-	until time.Time
+	// from and until are when we looked.
+	from, until time.Time
 }
 
 // dhcpPort is a NIC while its DHCP is watched: what is seen becomes the NIC's
@@ -97,7 +99,7 @@ func (r *run) lookAtDHCP(ctx context.Context, f func(context.Context) error) err
 	bySegment := map[int]*segment{}
 	for _, n := range r.nics {
 		if n.addressless() {
-			byDevice[n.link.index] = &dhcpPort{nic: n, seen: &dhcpSeen{}}
+			byDevice[n.link.index] = &dhcpPort{nic: n, seen: &dhcpSeen{from: time.Now()}}
 			bySegment[n.segment.prober.device] = n.segment
 		}
 	}
@@ -141,14 +143,15 @@ func (r *run) lookAtDHCP(ctx context.Context, f func(context.Context) error) err
 	return errors.Join(err, watch.close())
 }
 
-// awaitOffers goes on looking at guests that were seen asking, until it is clear
-// what comes of that or they have waited long enough.
+// awaitOffers goes on looking at guests that have no address: until they ask for
+// one, as clients pause, and then until it is clear what comes of that or they
+// have waited long enough.
 func (r *run) awaitOffers(ctx context.Context, ports map[int]*dhcpPort, read func(time.Time) error) error {
 	told := false
 	for ctx.Err() == nil {
 		var until time.Time
 		for _, port := range ports {
-			if enough := port.seen.firstAsk.Add(patience + grace); port.seen.undecided() && enough.After(until) {
+			if enough := port.enough(r.opts.Timing.Discover); enough.After(until) {
 				until = enough
 			}
 		}
@@ -156,7 +159,7 @@ func (r *run) awaitOffers(ctx context.Context, ports map[int]*dhcpPort, read fun
 			return nil
 		}
 		if !told {
-			r.opts.Progress("waiting for what guests are offered over DHCP")
+			r.opts.Progress("waiting for guests that ask for an address over DHCP")
 			told = true
 		}
 		if err := read(time.Now().Add(paceTick * batch)); err != nil {
@@ -164,6 +167,19 @@ func (r *run) awaitOffers(ctx context.Context, ports map[int]*dhcpPort, read fun
 		}
 	}
 	return ctx.Err()
+}
+
+// enough is when we need look no longer: the zero Time where it is known already
+// what is to be said of the guest. A guest that does not ask is waited for no
+// longer than discover.
+func (p *dhcpPort) enough(discover time.Duration) time.Time {
+	switch {
+	case p.seen.undecided():
+		return p.seen.firstAsk.Add(patience + grace)
+	case p.seen.asked == 0 && p.nic.selected && p.nic.brokenAt(RungAddress):
+		return p.seen.from.Add(discover)
+	}
+	return time.Time{}
 }
 
 // discoverAll asks in every segment until it has an offer and it is clear what
@@ -286,8 +302,11 @@ func takeDHCP(f seen, port *dhcpPort, s *segment) {
 	case port != nil && bytes.Equal(m.ClientHWAddr, port.nic.Want.MAC[:]):
 		toGuest := port.nic.link.toGuest(f)
 		port.seen.take(m.MessageType(), toGuest, f.at)
-		if toGuest && m.MessageType() == dhcpv4.MessageTypeOffer {
+		switch {
+		case toGuest && m.MessageType() == dhcpv4.MessageTypeOffer:
 			port.seen.offer, port.seen.sum = offerText(m), sum
+		case !toGuest && m.MessageType() == dhcpv4.MessageTypeDiscover:
+			port.seen.trying = time.Duration(m.NumSeconds) * time.Second
 		}
 	case s != nil && !f.outgoing && s.dhcp.asked > 0 && m.TransactionID == s.dhcp.id && m.MessageType() == dhcpv4.MessageTypeOffer:
 		s.dhcp.offer = offerText(m)
@@ -342,30 +361,27 @@ func (n *nic) judgeDHCP() (finding, bool) {
 	case d.offers > 0 || d.taken:
 		return finding{}, false
 	case own.asked > 0 && own.offer == "" && (d.asked > 0 || n.selfAssigned().IsValid()):
-		f := n.noOffer(fmt.Sprintf("asked %d times from %s in %s: no offer", own.asked, n.segment.device, n.segment))
+		f := n.noOffer()
 		f.network, f.got = true, "nobody offers one"
 		return f, true
-	case d.asked > 1 && d.until.Sub(d.firstAsk) > patience:
+	case d.asked > 0 && d.until.Sub(d.firstAsk) > patience:
+		f := n.noOffer()
 		if own.offer != "" {
-			return n.noOffer(fmt.Sprintf("%s was offered %s, in the same VLAN", n.segment.device, own.offer)), true
+			return f, true
 		}
-		f := n.noOffer("")
 		f.network, f.got = true, "guests ask, and no offer is delivered to them"
 		return f, true
 	}
 	return finding{}, false
 }
 
-func (n *nic) noOffer(evidence string) finding {
-	f := finding{
+func (n *nic) noOffer() finding {
+	return finding{
 		status: StatusFail, code: CodeNoDHCPOffer,
 		want: "an address over DHCP", got: "no offer is delivered to " + n.Want.Device,
-		fix: "virt-vnet show network " + quoted(n.Want.Network) + "   # is the DHCP server up, and in this VLAN?",
+		evidence: n.dhcpEvidence(),
+		fix:      "virt-vnet show network " + quoted(n.Want.Network) + "   # is the DHCP server up, and in this VLAN?",
 	}
-	if evidence != "" {
-		f = f.with(evidence)
-	}
-	return f.with(n.dhcpEvidence()...)
 }
 
 func (n *nic) notTaken() finding {
@@ -388,8 +404,13 @@ func (n *nic) dhcpEvidence() []string {
 	if a := n.selfAssigned(); a.IsValid() {
 		lines = append(lines, fmt.Sprintf("%s gave itself %s (RFC 3927)", n.guest.Name, a))
 	}
-	if d.asked > 0 {
+	switch {
+	case d.asked > 0 && d.trying > 0:
+		lines = append(lines, fmt.Sprintf("%s sent %d DHCPDISCOVER at %s, and says that it has tried for %v", n.guest.Name, d.asked, n.Want.Device, d.trying))
+	case d.asked > 0:
 		lines = append(lines, fmt.Sprintf("%s sent %d DHCPDISCOVER at %s", n.guest.Name, d.asked, n.Want.Device))
+	case !d.until.IsZero() && !d.taken:
+		lines = append(lines, fmt.Sprintf("%s sent no DHCPDISCOVER at %s within %v", n.guest.Name, n.Want.Device, d.until.Sub(d.from).Round(time.Second)))
 	}
 	if d.offers > 0 {
 		lines = append(lines, fmt.Sprintf("%d offers were delivered to %s: %s", d.offers, n.Want.Device, d.offer))
@@ -397,8 +418,14 @@ func (n *nic) dhcpEvidence() []string {
 	if d.sum != "" {
 		lines = append(lines, d.sum)
 	}
-	if n.segment != nil && n.segment.dhcp.offer != "" {
-		lines = append(lines, fmt.Sprintf("%s was offered %s", n.segment.device, n.segment.dhcp.offer))
+	if n.segment == nil {
+		return lines
+	}
+	switch own := n.segment.dhcp; {
+	case own.offer != "":
+		lines = append(lines, fmt.Sprintf("%s was offered %s, in the same VLAN", n.segment.device, own.offer))
+	case own.asked > 0:
+		lines = append(lines, fmt.Sprintf("asked %d times from %s in %s: no offer", own.asked, n.segment.device, n.segment))
 	}
 	return lines
 }

@@ -170,7 +170,8 @@ func TestDHCPPatience(t *testing.T) {
 		code string
 	}{
 		"nothing seen":          {},
-		"asked once":            {seen: dhcpSeen{asked: 1, firstAsk: now.Add(-time.Minute), until: now}},
+		"asked just now":        {seen: dhcpSeen{asked: 1, firstAsk: now, until: now}},
+		"asked a minute ago":    {seen: dhcpSeen{asked: 1, firstAsk: now.Add(-time.Minute), until: now}, code: CodeNoDHCPOffer},
 		"asks since a second":   {seen: dhcpSeen{asked: 2, firstAsk: now.Add(-time.Second), until: now}},
 		"asks since a minute":   {seen: dhcpSeen{asked: 2, firstAsk: now.Add(-time.Minute), until: now}, code: CodeNoDHCPOffer},
 		"offered":               {seen: dhcpSeen{asked: 2, firstAsk: now.Add(-time.Minute), offers: 1, until: now}},
@@ -186,6 +187,39 @@ func TestDHCPPatience(t *testing.T) {
 		f, ok := n.judgeDHCP()
 		if f.code != test.code || ok != (test.code != "") {
 			t.Errorf("%s: %q, want %q", name, f.code, test.code)
+		}
+	}
+}
+
+// A guest without an address is waited for until it asks, and then until it must
+// have been offered one; nobody else is waited for.
+func TestDHCPEnough(t *testing.T) {
+	const discover = 7 * time.Second
+	start := time.Now()
+	later := start.Add(2 * time.Second)
+	for name, test := range map[string]struct {
+		seen   dhcpSeen
+		broken RungName
+		want   time.Time
+	}{
+		"has an address":      {},
+		"is silent":           {broken: RungMAC},
+		"has not asked":       {broken: RungAddress, want: start.Add(discover)},
+		"has asked":           {broken: RungAddress, seen: dhcpSeen{asked: 1, firstAsk: later}, want: later.Add(patience + grace)},
+		"takes what it gets":  {broken: RungAddress, seen: dhcpSeen{asked: 1, firstAsk: later, offers: 1, taken: true}},
+		"does not take it":    {broken: RungAddress, seen: dhcpSeen{asked: 2, firstAsk: later, offers: 1, again: true}},
+		"may yet take it":     {broken: RungAddress, seen: dhcpSeen{asked: 1, firstAsk: later, offers: 1}, want: later.Add(patience + grace)},
+		"asks for another":    {seen: dhcpSeen{asked: 1, firstAsk: later}, want: later.Add(patience + grace)},
+		"asks, yet no answer": {broken: RungAddress, seen: dhcpSeen{asked: 3, firstAsk: later}, want: later.Add(patience + grace)},
+	} {
+		n := healthy()
+		n.selected = true
+		if test.broken != "" {
+			n.problem = &Problem{Rung: test.broken}
+		}
+		test.seen.from = start
+		if got := (&dhcpPort{nic: n, seen: &test.seen}).enough(discover); !got.Equal(test.want) {
+			t.Errorf("%s: until %v, want %v", name, got.Sub(start), test.want.Sub(start))
 		}
 	}
 }

@@ -69,7 +69,16 @@ type Timing struct {
 	// DHCP is how long offers may take (default 6 s: servers look first whether
 	// an address is free).
 	DHCP time.Duration
+	// Discover is how long a guest without an address is listened to for its
+	// asking for one over DHCP (default 5 s: RFC 2131 has a client that is
+	// offered none ask again within 3 to 5 s at first, later up to
+	// [DiscoverPause]).
+	Discover time.Duration
 }
+
+// DiscoverPause is how long a DHCP client without an offer pauses at most (RFC
+// 2131 section 4.1), and a little more.
+const DiscoverPause = 66 * time.Second
 
 func (o *Options) defaults() {
 	if o.Log == nil {
@@ -101,5 +110,8 @@ func (o *Options) defaults() {
 	}
 	if t.DHCP == 0 {
 		t.DHCP = 6 * time.Second
+	}
+	if t.Discover == 0 {
+		t.Discover = 5 * time.Second
 	}
 }

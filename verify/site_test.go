@@ -269,7 +269,7 @@ func (s *site) port(device string) *Port {
 
 func (s *site) verify(change ...func(*Options)) Report {
 	s.t.Helper()
-	opts := Options{Switches: s, Timing: Timing{Confirm: []time.Duration{500 * time.Millisecond}}}
+	opts := Options{Switches: s, Timing: Timing{Confirm: []time.Duration{500 * time.Millisecond}, Discover: 500 * time.Millisecond}}
 	for _, f := range change {
 		f(&opts)
 	}

@@ -125,7 +125,12 @@ const (
 	startDHCP = "ip netns exec gw-pool dnsmasq --conf-file=/dev/null --pid-file=/run/faults-dhcp.pid --dhcp-leasefile=/run/faults-dhcp.leases" +
 		" --port=0 --interface=eth0 --bind-interfaces --dhcp-range=10.0.13.10,10.0.13.20,1h" +
 		" --dhcp-host=52:54:00:00:13:11,10.0.13.11 --dhcp-host=52:54:00:00:13:12,10.0.13.12"
+	stopDHCP  = "kill $(cat /run/faults-dhcp.pid)"
 	startHTTP = "httpd -p 80 -h /proc"
+	// askDHCP takes the address of app1 in the network pool away. The guest asks
+	// for it every other second until hasDHCP.
+	hasDHCP = "until ip addr show dev eth2 | grep -q 'inet '; do sleep 1; done"
+	askDHCP = "ip addr flush dev eth2; udhcpc -q -n -t 100 -T 2 -i eth2 -s /dhcp.sh >/dev/null 2>&1 &"
 )
 
 // shell runs a line of shell on the host and returns what it printed.

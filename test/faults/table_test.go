@@ -105,6 +105,19 @@ func ofAddresses() []fault {
 			code:   verify.CodeNoND, subject: "guest web2, NIC {web2/six}", blames: []string{"web2 (six)"},
 			heal: in("web2", "ip -6 addr add fd00:60::12/64 dev eth2"),
 		},
+		{
+			name:   "DHCP server dead",
+			inject: all(sh(stopDHCP), in("app1", askDHCP)),
+			code:   verify.CodeNoDHCPOffer, subject: "network pool", blames: []string{"app1 (pool)"},
+			heal: all(sh(startDHCP), in("app1", hasDHCP)),
+		},
+		{
+			name: "DHCP offers with a bad checksum",
+			inject: all(sh("ip netns exec gw-pool nft 'add table ip bad; add chain ip bad out { type filter hook output priority 0; };"+
+				" add rule ip bad out udp sport 67 udp checksum set 0xbad'"), in("app1", askDHCP)),
+			code: verify.CodeDHCPNotTaken, subject: "guest app1, NIC {app1/pool}", blames: []string{"app1 (pool)"},
+			heal: all(sh("ip netns exec gw-pool nft delete table ip bad"), in("app1", hasDHCP)),
+		},
 	}
 }
 
