@@ -32,6 +32,8 @@ type prober struct {
 	// nics are the segment's by MAC, and owners by the address each should have.
 	nics   map[vnet.MAC]*nic
 	owners map[netip.Addr]*nic
+	// defence holds source, if there is one.
+	defence *defence
 	// heard is what the segment's guests said of themselves in ARP, by MAC.
 	heard map[vnet.MAC]netip.Addr
 	// lost is how many frames the last asking missed, because they came faster

@@ -173,6 +173,11 @@ func (r *run) openSegments(ctx context.Context) {
 func (r *run) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 	defer cancel()
+	for _, s := range r.segments {
+		if s.prober != nil && s.prober.defence != nil {
+			s.prober.defence.stop()
+		}
+	}
 	var errs []error
 	for _, s := range r.segments {
 		errs = append(errs, s.close(ctx, r))

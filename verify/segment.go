@@ -152,6 +152,9 @@ func (s *segment) close(ctx context.Context, r *run) error {
 	var errs []error
 	if s.prober != nil {
 		errs = append(errs, s.prober.socket.close())
+		if d := s.prober.defence; d != nil {
+			errs = append(errs, d.end())
+		}
 	}
 	switch {
 	case s.device == "":

@@ -4,12 +4,16 @@
 package verify
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -24,7 +28,8 @@ var errNoSource = errors.New("no address of the subnet is free")
 // chooseSource finds an address of subnet that nobody has, to ask from: the
 // highest that is not used as far as anybody knows and that nobody answers for
 // (RFC 5227 section 2.1.1). It is never announced, so that the only ones to
-// learn it are the guests that are asked.
+// learn it are the guests that are asked, and it is defended, as another run may
+// look for one too, here or on another host.
 func (p *prober) chooseSource(ctx context.Context, subnet netip.Prefix, used func(netip.Addr) bool) error {
 	addr := lastAddress(subnet)
 	for range maxCandidates {
@@ -34,16 +39,123 @@ func (p *prober) chooseSource(ctx context.Context, subnet netip.Prefix, used fun
 		if !subnet.Contains(addr) || addr == subnet.Masked().Addr() {
 			break
 		}
-		probe := &target{addr: addr}
-		if err := p.ask(ctx, []*target{probe}, p.timing.WindowMin); err != nil {
+		d, err := p.listenFor(addr)
+		if err != nil {
 			return err
 		}
-		if !probe.arp {
-			p.source = addr
-			return nil
+		probe := &target{addr: addr}
+		err = p.ask(ctx, []*target{probe}, p.timing.WindowMin)
+		contested := probe.arp
+		if err == nil && !contested {
+			contested, err = d.contested(ctx)
 		}
+		if err != nil || contested {
+			if err = errors.Join(err, d.socket.close()); err != nil {
+				return err
+			}
+			continue
+		}
+		p.source, p.defence = addr, d
+		d.begin(ctx)
+		return nil
 	}
 	return fmt.Errorf("%w: %s", errNoSource, subnet)
+}
+
+// defence answers whoever asks for the vantage's address, as long as the run
+// lasts and whatever it does meanwhile (RFC 5227 section 2.4).
+type defence struct {
+	*prober
+
+	addr   netip.Addr
+	socket *socket
+	// left is how many answers may yet be given.
+	left int
+
+	stop   context.CancelFunc
+	done   chan struct{}
+	broken error
+}
+
+// maxDefences bounds the answers: a flood of requests is none of guests.
+const maxDefences = 1000
+
+// listenFor begins to hear who asks for addr.
+func (p *prober) listenFor(addr netip.Addr) (*defence, error) {
+	s, err := listen(listening{device: p.device, inOnly: true, filter: askedForFilter(addr), snap: snapLength})
+	return &defence{prober: p, addr: addr, socket: s, left: maxDefences}, err
+}
+
+// askedForFilter is the program for ARP requests for an IPv4 address.
+func askedForFilter(addr netip.Addr) []unix.SockFilter {
+	a := addr.As4()
+	return []unix.SockFilter{
+		{Code: loadHalf, K: 12},
+		{Code: ifEqual, K: etherARP, Jf: 5},
+		{Code: loadHalf, K: etherHeader + 6},
+		{Code: ifEqual, K: arpRequest, Jf: 3},
+		{Code: loadWord, K: etherHeader + 24},
+		{Code: ifEqual, K: binary.BigEndian.Uint32(a[:]), Jf: 1},
+		{Code: result, K: snapLength},
+		{Code: result, K: 0},
+	}
+}
+
+// contested reports whether somebody else says that the address is its own, or
+// looks whether it is free, which it gets if its MAC is the lower one.
+func (d *defence) contested(ctx context.Context) (bool, error) {
+	contested := false
+	err := d.socket.receive(ctx, time.Now().Add(time.Millisecond), func(frames []seen) bool {
+		for _, s := range frames {
+			probes := !s.sender.IsValid() || s.sender.IsUnspecified()
+			if s.src != d.mac && (s.sender == d.addr || probes && bytes.Compare(s.senderMAC[:], d.mac[:]) < 0) {
+				contested = true
+			}
+		}
+		return !contested
+	})
+	return contested, err
+}
+
+// begin answers until end.
+func (d *defence) begin(ctx context.Context) {
+	ctx, d.stop = context.WithCancel(ctx)
+	d.done = make(chan struct{})
+	go func() {
+		defer close(d.done)
+		err := d.socket.receive(ctx, time.Time{}, func(frames []seen) bool {
+			d.broken = d.socket.send(d.answers(frames))
+			return d.broken == nil && d.left > 0
+		})
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			d.broken = errors.Join(d.broken, err)
+		}
+		d.broken = errors.Join(d.broken, d.socket.close())
+	}()
+}
+
+func (d *defence) answers(frames []seen) []packet {
+	var list []packet
+	for _, s := range frames {
+		if s.src == d.mac || d.left == 0 {
+			continue
+		}
+		d.left--
+		f := frame{
+			kind: frameARPReply, dst: s.src, src: d.mac,
+			senderMAC: d.mac, sender: d.addr, targetMAC: s.senderMAC, target: s.sender,
+		}
+		list = append(list, packet{device: d.device, data: f.encode()})
+	}
+	return list
+}
+
+// end waits until nothing is answered any more. It is told to stop before, so
+// that many can at once.
+func (d *defence) end() error {
+	d.stop()
+	<-d.done
+	return d.broken
 }
 
 // lastAddress is the broadcast address of an IPv4 prefix.

@@ -4,6 +4,7 @@
 package firewall_test
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -139,4 +140,43 @@ func nft(t *testing.T, script string) string {
 		t.Fatalf("nft: %v: %s", err, out)
 	}
 	return string(out)
+}
+
+// Two processes trace at the same time, and one that died leaves nothing.
+func TestTables(t *testing.T) {
+	lab.Need(t)
+	labtest.Start(t, lab.Options{})
+	nft := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "nft", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("nft %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	gone := exec.CommandContext(t.Context(), "true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	table := func(pid int) string { return fmt.Sprintf("virt_vnet_trace_%d", pid) }
+	dead, other := table(gone.Process.Pid), table(os.Getppid())
+	for _, name := range []string{dead, other, "virt_vnet_trace_x"} {
+		nft("add", "table", "bridge", name)
+	}
+	trace, err := firewall.Start(t.Context(), []int{1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	during := nft("list", "tables", "bridge")
+	if strings.Contains(during, dead+"\n") || !strings.Contains(during, table(os.Getpid())+"\n") {
+		t.Errorf("while tracing there are\n%s", during)
+	}
+	nft("flush", "ruleset") // as others do
+	nft("add", "table", "bridge", other)
+	if _, err := trace.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := nft("list", "tables", "bridge"); after != "table bridge "+other+"\n" {
+		t.Errorf("after it there are\n%s", after)
+	}
 }

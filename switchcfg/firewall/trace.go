@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -28,7 +30,8 @@ const (
 	// rule that it meets.
 	bufferSize = 4 << 20
 
-	tableName = "virt_vnet_trace"
+	// tablePrefix starts the names of our tables, which end with the process.
+	tablePrefix = "virt_vnet_trace_"
 )
 
 // priority is before whatever else looks at frames that come into a bridge.
@@ -76,6 +79,9 @@ func Start(ctx context.Context, ports []int, macs []vnet.MAC) (*Trace, error) {
 func (t *Trace) Stop(ctx context.Context) ([]Drop, error) {
 	t.rules.DelTable(table())
 	err := t.rules.Flush()
+	if errors.Is(err, unix.ENOENT) { // whoever flushed the ruleset took it along
+		err = nil
+	}
 	// What the kernel has said by now is there to be read at once.
 	_ = t.group.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 	err = errors.Join(err, <-t.done, t.group.Close())
@@ -87,11 +93,30 @@ func (t *Trace) Stop(ctx context.Context) ([]Drop, error) {
 }
 
 func table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyBridge, Name: tableName}
+	return &nftables.Table{Family: nftables.TableFamilyBridge, Name: tablePrefix + strconv.Itoa(os.Getpid())}
 }
 
-// mark makes the table. One that a process has left that died is replaced.
+// sweep removes the tables of processes that are gone. What it cannot remove
+// now does no harm.
+func (t *Trace) sweep() {
+	tables, err := t.rules.ListTablesOfFamily(nftables.TableFamilyBridge)
+	if err != nil {
+		return
+	}
+	for _, tab := range tables {
+		text, ours := strings.CutPrefix(tab.Name, tablePrefix)
+		pid, err := strconv.Atoi(text)
+		if ours && err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			t.rules.DelTable(tab)
+			_ = t.rules.Flush()
+		}
+	}
+}
+
+// mark makes the table. One that a process of the same number has left is
+// replaced.
 func (t *Trace) mark(ports []int, macs []vnet.MAC) error {
+	t.sweep()
 	tab := t.rules.AddTable(table())
 	t.rules.DelTable(tab)
 	t.rules.AddTable(tab)
