@@ -33,11 +33,11 @@ func newRow(f fault, r verify.Report) row {
 }
 
 // checkMatrix holds the documentation to what was found, and prints the matrix.
-func checkMatrix(t *testing.T, rows []row) {
+func checkMatrix(t *testing.T, rows []row, healthy int) {
 	t.Helper()
 	matrix := confusion(rows)
 	t.Logf("rows: the cause, columns: what verify named:\n%s", matrix)
-	golden.Check(t, "../../docs/fault-matrix.md", document(rows, matrix))
+	golden.Check(t, "../../docs/fault-matrix.md", document(rows, matrix, healthy))
 }
 
 // confusion is the matrix of true causes and named codes, both in the order of
@@ -79,7 +79,7 @@ func confusion(rows []row) string {
 }
 
 // document is docs/fault-matrix.md.
-func document(rows []row, matrix string) string {
+func document(rows []row, matrix string, healthy int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Faults, and what verify says of them
 
@@ -93,13 +93,13 @@ A number off the diagonal is a wrong diagnosis.
 
 `+"```text\n%s```"+`
 
-%d healthy runs under load: no failure.
+%d healthy runs under load, %d at a time: no failure.
 
 ## Every fault
 
 | injected | named | blamed | healed by the printed fix |
 |---|---|---|---|
-`, len(rows), matrix, healthyCount)
+`, len(rows), matrix, healthy, atOnce)
 	for _, r := range rows {
 		by := ""
 		if r.fixes {

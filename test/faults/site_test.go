@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -39,6 +40,10 @@ const (
 type site struct {
 	*lab.Lab
 	topology vnet.Topology
+	// honest is the gateway of that network, late what answers for it when it is
+	// slow.
+	honest *lab.Station
+	late   net.PacketConn
 	// sick is whether a fault is there.
 	sick bool
 }
@@ -100,6 +105,7 @@ func (s *site) build(ctx context.Context) error {
 		n, _ := s.topology.Network(strings.TrimPrefix(gw.Name, "gw-"))
 		gw.Addresses = []netip.Prefix{netip.PrefixFrom(n.Gateway, n.Subnet.Bits())}
 	}
+	s.honest = stations[2]
 	for _, station := range append(stations, &lab.Station{Name: "rogue", Bridge: "br0"}) {
 		errs = append(errs, s.AddStation(ctx, station))
 	}
@@ -183,26 +189,37 @@ func (s *site) expand(t *testing.T, text string) string {
 	})
 }
 
-// verify runs the program and returns its report, which fits its exit code.
+// verify runs the program and returns its report.
 func (s *site) verify(t *testing.T) verify.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
+	r, err := s.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// run runs the program and returns its report. That its exit code does not fit
+// the report is an error.
+func (s *site) run(ctx context.Context) (verify.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "virt-vnet", "verify", "-o", "json")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
+	var r verify.Report
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		return r, fmt.Errorf("virt-vnet verify: %w", err)
 	}
-	var r verify.Report
+	code := cmd.ProcessState.ExitCode()
 	if err := json.Unmarshal(out, &r); err != nil {
-		t.Fatalf("virt-vnet verify: exit code %d: %v: %s%s", cmd.ProcessState.ExitCode(), err, out, stderr.String())
+		return r, fmt.Errorf("virt-vnet verify: exit code %d: %w: %s%s", code, err, out, stderr.String())
 	}
 	want := map[verify.Verdict]int{verify.VerdictPass: 0, verify.VerdictFail: 4, verify.VerdictLeak: 5, verify.VerdictInconclusive: 6}
-	if code := cmd.ProcessState.ExitCode(); code != want[r.Verdict()] {
-		t.Errorf("exit code %d for the verdict %s", code, r.Verdict())
+	if code != want[r.Verdict()] {
+		return r, fmt.Errorf("virt-vnet verify: exit code %d for the verdict %s", code, r.Verdict())
 	}
-	return r
+	return r, nil
 }

@@ -64,6 +64,12 @@ func ofGuests() []fault {
 			heal: in("web1", "ip addr flush dev eth1; ip addr add 10.0.10.11/24 dev eth1"),
 		},
 		{
+			name:   "address removed in the guest",
+			inject: in("web1", "ip addr del 10.0.10.11/24 dev eth1"),
+			code:   verify.CodeNoARP, subject: "guest web1, NIC {web1/lan}", blames: []string{"web1 (lan)"},
+			heal: in("web1", "ip addr add 10.0.10.11/24 dev eth1"),
+		},
+		{
 			name:   "guest ignores ICMP echo",
 			inject: in("web1", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"),
 			code:   verify.CodeICMPFiltered, subject: "guest web1", blames: []string{"web1 (lan)", "web1 (red)"},
@@ -397,6 +403,17 @@ func ofServices() []fault {
 			heal: sh("ip -n gw-lan addr add 10.0.10.2/24 dev eth0"),
 		},
 		{
+			name: "router between networks that must not meet",
+			inject: sh("ip link add way netns gw-red type veth peer name way netns gw-blue",
+				"ip -n gw-red addr add 10.0.99.1/30 dev way; ip -n gw-red link set way up",
+				"ip -n gw-blue addr add 10.0.99.2/30 dev way; ip -n gw-blue link set way up",
+				"ip -n gw-red route add 10.0.30.0/24 via 10.0.99.2",
+				"for gw in red blue; do ip netns exec gw-$gw sysctl -qw net.ipv4.ip_forward=1; done"),
+			code: verify.CodeReachable, subject: "web1/red deny db1/blue", blames: []string{"db1 (blue)", "web1 (red)"},
+			leaks: true,
+			heal:  sh("ip -n gw-red link del way; for gw in red blue; do ip netns exec gw-$gw sysctl -qw net.ipv4.ip_forward=0; done"),
+		},
+		{
 			name:   "DNS server dead",
 			inject: sh(stopDNS),
 			code:   verify.CodeDNSFailed, subject: "network red dns www.example.org", blames: []string{"web1 (red)", "web2 (red)"},
@@ -408,6 +425,12 @@ func ofServices() []fault {
 				" add rule ip bad in ip protocol icmp numgen inc mod 2 0 drop'"),
 			code: verify.CodeLossy, subject: "app1/honest to gateway latency <200ms loss <20%", blames: []string{"app1 (honest)"},
 			heal: sh("ip netns exec gw-honest nft delete table ip bad"),
+		},
+		{
+			name:   "gateway answers late",
+			inject: slowGateway,
+			code:   verify.CodeSlow, subject: "app1/honest to gateway latency <200ms loss <20%", blames: []string{"app1 (honest)"},
+			heal: quickGateway,
 		},
 	}
 }
