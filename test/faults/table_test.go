@@ -59,9 +59,9 @@ func ofGuests() []fault {
 		},
 		{
 			name:   "another address in the guest",
-			inject: in("web1", "ip addr flush dev eth1; ip addr add 10.0.10.77/24 dev eth1"),
+			inject: in("web1", "ip -4 addr flush dev eth1; ip addr add 10.0.10.77/24 dev eth1"),
 			code:   verify.CodeNoARP, subject: "guest web1, NIC {web1/lan}", blames: []string{"web1 (lan)"},
-			heal: in("web1", "ip addr flush dev eth1; ip addr add 10.0.10.11/24 dev eth1"),
+			heal: in("web1", "ip -4 addr flush dev eth1; ip addr add 10.0.10.11/24 dev eth1"),
 		},
 		{
 			name:   "address removed in the guest",
