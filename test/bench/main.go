@@ -100,7 +100,7 @@ func run(ctx context.Context, selected, output string) (err error) {
 	}
 	t.foot(results)
 	if err := ctx.Err(); err != nil {
-		return err // a file of some of the rows would pass for the whole
+		return errors.Join(append(failed, err)...) // a file of some of the rows would pass for the whole
 	}
 	return errors.Join(append(failed, writeJSON(output, m, results))...)
 }
