@@ -48,7 +48,7 @@ test-vm: setup ## run what the machine's kernel may lack on Debian's, in an emul
 .PHONY: lint
 lint: ## check style, formatting and modules
 	@GOFLAGS= go install $(LINT)
-	"$$(go env GOPATH)/bin/golangci-lint" run
+	"$$(go env GOPATH)/bin/golangci-lint" run --allow-parallel-runners
 	go mod tidy -diff
 
 .PHONY: bench
