@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -27,15 +27,20 @@ type injector struct {
 }
 
 // openInjector makes the injector's device. It needs CAP_NET_ADMIN, and CAP_BPF
-// or CAP_SYS_ADMIN.
+// or, before Linux 5.8, CAP_SYS_ADMIN.
 func openInjector() (*injector, error) {
 	tap, name, err := openTap("vvinject%d")
 	if err != nil {
 		return nil, err
 	}
 	j := &injector{tap: tap}
-	if err := j.configure(name); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), tap.Close())
+	program, err := loadRedirect()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("load BPF program: %w", err), tap.Close())
+	}
+	defer program.Close() //nolint:errcheck // the filter goes on holding the program
+	if err := j.configure(name, program); err != nil {
+		return nil, errors.Join(lacking(fmt.Errorf("%s: %w", name, err), capNetAdmin), tap.Close())
 	}
 	return j, nil
 }
@@ -44,7 +49,7 @@ func openTap(pattern string) (*os.File, string, error) {
 	const path = "/dev/net/tun"
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, "", &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, "", lacking(&os.PathError{Op: "open", Path: path, Err: err}, "CAP_DAC_OVERRIDE")
 	}
 	request, err := unix.NewIfreq(pattern)
 	if err == nil {
@@ -52,12 +57,12 @@ func openTap(pattern string) (*os.File, string, error) {
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("make tap: %w", err), unix.Close(fd))
+		return nil, "", errors.Join(lacking(fmt.Errorf("make tap: %w", err), capNetAdmin), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), path), request.Name(), nil
 }
 
-func (j *injector) configure(name string) error {
+func (j *injector) configure(name string, program *ebpf.Program) error {
 	device, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
@@ -77,17 +82,12 @@ func (j *injector) configure(name string) error {
 	if err := netlink.QdiscAdd(qdisc); err != nil {
 		return fmt.Errorf("add clsact qdisc: %w", err)
 	}
-	program, err := loadRedirect()
-	if err != nil {
-		return fmt.Errorf("load BPF program: %w", err)
-	}
-	defer unix.Close(program) //nolint:errcheck // the filter holds the program from here on
 	filter := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: j.index, Parent: netlink.HANDLE_MIN_EGRESS,
 			Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1,
 		},
-		Fd: program, Name: "virt-vnet", DirectAction: true,
+		Fd: program.FD(), Name: "virt-vnet", DirectAction: true,
 	}
 	if err := netlink.FilterAdd(filter); err != nil {
 		return fmt.Errorf("add BPF filter: %w", err)
@@ -109,70 +109,29 @@ func (j *injector) packet(guest link, data []byte) packet {
 
 func (j *injector) close() error { return j.tap.Close() }
 
-// instruction is struct bpf_insn of linux/bpf.h.
-type instruction struct {
-	code      uint8
-	registers uint8 // destination in the low half, source in the high half
-	offset    int16
-	value     int32
-}
-
-// redirectProgram sends a frame to the ingress of the device that its mark
-// names, and takes the mark off: it is nothing that a guest's frame has, and
-// the host's firewall may know it.
-func redirectProgram() []instruction {
+// loadRedirect gives the kernel a program that sends a frame to the ingress of
+// the device that its mark names, and takes the mark off: it is nothing that a
+// guest's frame has, and the host's firewall may know it.
+func loadRedirect() (*ebpf.Program, error) {
 	const (
-		move         = unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_X
-		moveValue    = unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_K
-		load         = unix.BPF_LDX | unix.BPF_MEM | unix.BPF_W
-		store        = unix.BPF_STX | unix.BPF_MEM | unix.BPF_W
-		call         = unix.BPF_JMP | unix.BPF_CALL
-		exit         = unix.BPF_JMP | unix.BPF_EXIT
-		markOffset   = 8  // of __sk_buff
-		bpfRedirect  = 23 // enum bpf_func_id
-		bpfFlIngress = 1  // BPF_F_INGRESS
+		markOffset = 8 // of __sk_buff (linux/bpf.h)
+		ingress    = 1 // BPF_F_INGRESS
 	)
-	return []instruction{
-		{code: move, registers: 0x16},                      // r6 = context
-		{code: load, registers: 0x61, offset: markOffset},  // r1 = r6->mark
-		{code: moveValue, registers: 0x02},                 // r2 = 0
-		{code: store, registers: 0x26, offset: markOffset}, // r6->mark = r2
-		{code: moveValue, registers: 0x02, value: bpfFlIngress},
-		{code: call, value: bpfRedirect},
-		{code: exit},
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Apache-2.0",
+		Instructions: asm.Instructions{
+			asm.Mov.Reg(asm.R6, asm.R1),
+			asm.LoadMem(asm.R1, asm.R6, markOffset, asm.Word),
+			asm.Mov.Imm(asm.R2, 0),
+			asm.StoreMem(asm.R6, markOffset, asm.R2, asm.Word),
+			asm.Mov.Imm(asm.R2, ingress),
+			asm.FnRedirect.Call(),
+			asm.Return(),
+		},
+	})
+	if errors.Is(err, unix.EPERM) {
+		// The library guesses at the limit of locked memory.
+		return nil, lacking(unix.EPERM, "CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN)")
 	}
-}
-
-// loadTries is more than any machine has needed to load a program between two
-// signals.
-const loadTries = 50
-
-// loadRedirect gives the program to the kernel (bpf(2), BPF_PROG_LOAD).
-func loadRedirect() (int, error) {
-	program := redirectProgram()
-	license := []byte("Apache-2.0\x00")
-	// The head of union bpf_attr, whose pointers are 64 bits wide everywhere.
-	attributes := struct {
-		kind, count           uint32
-		instructions, license uint64
-		unused                [32]byte
-	}{
-		kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(program)),
-		instructions: uint64(uintptr(unsafe.Pointer(&program[0]))),
-		license:      uint64(uintptr(unsafe.Pointer(&license[0]))),
-	}
-	var fd uintptr
-	errno := unix.EAGAIN
-	// The kernel gives up when a signal is pending (bpf_check), and Go's
-	// scheduler sends some.
-	for try := 0; errno == unix.EAGAIN && try < loadTries; try++ {
-		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD,
-			uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
-	}
-	runtime.KeepAlive(program)
-	runtime.KeepAlive(license)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(fd), nil
+	return program, err
 }

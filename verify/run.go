@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,10 +41,11 @@ type run struct {
 // Run checks the guests of inv and returns what it found, good or bad.
 //
 // It needs CAP_NET_RAW and CAP_NET_ADMIN in the network namespace of the
-// switches, and CAP_BPF or CAP_SYS_ADMIN to send as the guests. What cannot be
-// done without is named in the report, and everything else is still done. The
-// error says that nothing could be told at all, or that ctx ended; or, with a
-// complete report, that something of the run's own could not be removed.
+// switches, and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN) to send as the guests.
+// What cannot be done without is named in the report, and everything else is
+// still done. The error says that nothing could be told at all, or that ctx
+// ended; or, with a complete report, that something of the run's own could not
+// be removed.
 func Run(ctx context.Context, inv Inventory, opts Options) (Report, error) {
 	opts.defaults()
 	started, clock := opts.Now(), time.Now()
@@ -140,6 +142,17 @@ func (r *run) limit(what string, err error) {
 		r.opts.Log.Info("verify: limited", "what", what, "err", err)
 		r.limits = append(r.limits, fmt.Sprintf("%s: %v", what, err))
 	}
+}
+
+const capNetAdmin = "CAP_NET_ADMIN"
+
+// lacking adds to an error for want of a privilege which one is wanted
+// (capabilities(7)).
+func lacking(err error, capability string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: needs %s", err, capability)
+	}
+	return err
 }
 
 // openSegments opens the vantages of one switch in turn, and those of all

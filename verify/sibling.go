@@ -26,7 +26,7 @@ func openSibling(lower link, number int) (string, error) {
 	attrs.ParentIndex = lower.index
 	device := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
 	if err := netlink.LinkAdd(device); err != nil {
-		return "", fmt.Errorf("add macvlan %s: %w", attrs.Name, err)
+		return "", lacking(fmt.Errorf("add macvlan %s: %w", attrs.Name, err), capNetAdmin)
 	}
 	if err := startSibling(device); err != nil {
 		return "", errors.Join(fmt.Errorf("macvlan %s: %w", attrs.Name, err), closeSibling(attrs.Name))

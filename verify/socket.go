@@ -112,7 +112,7 @@ func openSender() (*socket, error) {
 	// Protocol 0 is none, until the socket is bound to another.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open packet socket: %w", err)
+		return nil, lacking(fmt.Errorf("open packet socket: %w", err), "CAP_NET_RAW")
 	}
 	return &socket{file: os.NewFile(uintptr(fd), "packet socket")}, nil
 }
@@ -176,7 +176,7 @@ func (s *socket) setMark(mark uint32) error {
 		return ctlErr
 	}
 	if err != nil {
-		return fmt.Errorf("packet socket: mark frames: %w", err)
+		return lacking(fmt.Errorf("packet socket: mark frames: %w", err), capNetAdmin)
 	}
 	s.mark = mark
 	return nil

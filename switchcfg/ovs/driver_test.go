@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -373,9 +375,18 @@ func TestPermission(t *testing.T) {
 	start(t)
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	got := helper(t, "open", nobody)
-	want := "switch ovs0: /run/openvswitch/db.sock: not permitted: needs root or the group of Open vSwitch\n"
+	want := "switch ovs0: /run/openvswitch/db.sock: not permitted: needs root (with CAP_DAC_OVERRIDE) or the group of Open vSwitch\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	// As where Open vSwitch runs as a user of its own.
+	if err := os.Chown("/run/openvswitch/db.sock", 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"=open")
+	if got, err := cmd.CombinedOutput(); err != nil || string(got) != want {
+		t.Errorf("root without CAP_DAC_OVERRIDE: got %q, want %q (%v)", got, want, err)
 	}
 	if got := helper(t, "open", nil); got != "" {
 		t.Errorf("as root: %s", got)

@@ -81,7 +81,7 @@ func (d *Driver) control(ctx context.Context, command string, args ...string) (s
 	pidFile := filepath.Join(d.runDir, "ovs-vswitchd.pid")
 	pid, err := os.ReadFile(pidFile)
 	if errors.Is(err, fs.ErrPermission) {
-		return "", fmt.Errorf("%s: %w: needs root or the group of Open vSwitch", pidFile, switchcfg.ErrPermission)
+		return "", fmt.Errorf("%s: %w: needs root (with CAP_DAC_OVERRIDE) or the group of Open vSwitch", pidFile, switchcfg.ErrPermission)
 	}
 	if err != nil {
 		return "", fmt.Errorf("ovs-vswitchd %w: is it running? (no %s)", switchcfg.ErrUnreachable, pidFile)

@@ -46,7 +46,7 @@ func Dial(ctx context.Context, product string, to vnet.Endpoint, files vnet.TLS)
 	c, err := dialer.DialContext(ctx, network, to.Address)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: %w: needs root or the group of %s", name, switchcfg.ErrPermission, product)
+		return nil, fmt.Errorf("%s: %w: needs root (with CAP_DAC_OVERRIDE) or the group of %s", name, switchcfg.ErrPermission, product)
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w: %w", name, switchcfg.ErrUnreachable, ctx.Err())
 	case err != nil:
