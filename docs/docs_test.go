@@ -196,5 +196,6 @@ addresses it tells are in the evidence all the same.
 
 Without the option verify asks agents only for addresses (guest-network-get-interfaces). All of them together have a second
 to answer. It gives libvirt a time limit for each question, which libvirt has only for commands of the caller's own: it
-marks a guest that was asked as tainted (custom-ga-command) until the guest stops, which has no effect.
+marks a guest that was asked as tainted (custom-ga-command) until the guest stops, which has no effect. No other command
+asks agents.
 `

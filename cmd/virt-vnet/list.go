@@ -156,7 +156,7 @@ func listGuests(ctx context.Context, s *site) (listing, error) {
 
 func listPorts(ctx context.Context, s *site) (listing, error) {
 	list := listing{header: []string{"GUEST", "DEVICE", "MAC", "NETWORK", "SWITCH", "VLAN", "ISOLATED", "MARK"}}
-	col, err := s.collect(ctx, nil)
+	col, err := s.collect(ctx, nil, nil) // an agent that is asked taints its guest
 	if err != nil {
 		return list, err
 	}

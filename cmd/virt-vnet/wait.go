@@ -79,7 +79,7 @@ func (l *looker) verify(ctx context.Context, opts verify.Options, wait time.Dura
 func (l *looker) collect(ctx context.Context, names []string) (verify.Inventory, error) {
 	var next *collection
 	err := l.site.again(ctx, func() (err error) {
-		next, err = l.site.collect(ctx, names)
+		next, err = l.site.collect(ctx, names, l.site.addresses)
 		return err
 	})
 	if err != nil {
