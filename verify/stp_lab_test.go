@@ -14,6 +14,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux/hostside"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -49,7 +50,7 @@ func TestRunSpanningTree(t *testing.T) {
 		Name: "rt", Bridge: br0, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.40.1/24")},
 	}))
 	s.run("ip", "link", "set", br0, "type", "bridge", "stp_state", "1", "forward_delay", "3000")
-	driver, err := linux.Open(t.Context(), s.switches[1].Switch)
+	driver, err := linux.Open(t.Context(), s.switches[1].Switch, linux.WithHostJoiner(hostside.Join))
 	s.must(err)
 	t.Cleanup(func() { _ = driver.Close() })
 	driven := func(o *Options) { o.Switches = drivenSite{s, driver} }
@@ -103,5 +104,34 @@ func TestOpenAtOnce(t *testing.T) {
 	r.openSegments(ctx)
 	if len(r.limits) != 2 || !strings.Contains(r.limits[0], "br0 has met") || !strings.Contains(r.limits[1], "br1 has met") {
 		t.Errorf("limits %q", r.limits)
+	}
+}
+
+// The host's own address on such a bridge is the gateway: it is seen, and when
+// it is gone too.
+func TestRunSpanningTreeOnHost(t *testing.T) {
+	s := newSite(t)
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.net("lan").Gateway = netip.MustParseAddr("10.0.40.1")
+	s.kernelGuest("pc1", "lan", "10.0.40.11/24")
+	s.kernelGuest("pc2", "lan", "10.0.40.12/24")
+	s.run("ip", "address", "add", "10.0.40.1/24", "dev", br0)
+	defer s.run("ip", "address", "flush", "dev", br0)
+	s.run("ip", "link", "set", br0, "type", "bridge", "stp_state", "1", "forward_delay", "3000")
+	driver, err := linux.Open(t.Context(), s.switches[1].Switch, linux.WithHostJoiner(hostside.Join))
+	s.must(err)
+	t.Cleanup(func() { _ = driver.Close() })
+	driven := func(o *Options) { o.Switches = drivenSite{s, driver} }
+	s.expects("pc1 reach pc2", "pc1 reach gateway")
+	begun := time.Now()
+	report := s.verify(driven)
+	if took := time.Since(begun); report.Verdict() != VerdictPass || took > 10*time.Second {
+		t.Errorf("after %v:\n%s", took, brief(report))
+	}
+	s.run("ip", "address", "flush", "dev", br0)
+	s.expects()
+	report = s.verify(driven)
+	if got := brief(report); report.Verdict() != VerdictFail || !strings.Contains(got, CodeGatewayUnreachable) {
+		t.Errorf("want the gateway to be silent:\n%s", got)
 	}
 }

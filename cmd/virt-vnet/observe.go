@@ -13,6 +13,8 @@ import (
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/switchcfg/firewall"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux/hostside"
 	"github.com/virt-vnet/virt-vnet/verify"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -26,7 +28,7 @@ func observe(ctx context.Context, sw vnet.Switch) openSwitch {
 	open := openSwitch{sw: sw}
 	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
 	defer cancel()
-	open.driver, open.err = drivers.Open(ctx, sw)
+	open.driver, open.err = drivers.OpenWith(ctx, sw, linux.WithHostJoiner(hostside.Join))
 	if open.err != nil {
 		return open
 	}

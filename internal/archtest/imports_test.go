@@ -63,6 +63,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"libvirtnet/virtapi":       {"vnet", "libvirtnet"},
 		"switchcfg":                {"vnet"},
 		"switchcfg/linux":          {"vnet", "switchcfg", "switchcfg/internal/guard", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
+		"switchcfg/linux/hostside": {"vnet"},
 		"switchcfg/internal/guard": {"vnet", "switchcfg", "switchcfg/internal/nlconn", "switchcfg/internal/rtnl"},
 		"switchcfg/firewall":       {"vnet"},
 		"switchcfg/internal/rtnl":  {"switchcfg", "switchcfg/internal/nlconn"},

@@ -15,10 +15,13 @@ import (
 )
 
 // Open opens the driver of sw. The caller closes it.
-func Open(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) {
+func Open(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) { return OpenWith(ctx, sw) }
+
+// OpenWith is Open with options for a Linux bridge.
+func OpenWith(ctx context.Context, sw vnet.Switch, options ...linux.Option) (switchcfg.Driver, error) {
 	switch sw.Driver {
 	case vnet.DriverLinux:
-		return opened(linux.Open(ctx, sw))
+		return opened(linux.Open(ctx, sw, options...))
 	case vnet.DriverOVS:
 		return opened(ovs.Open(ctx, sw))
 	}

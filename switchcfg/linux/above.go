@@ -18,6 +18,9 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
+// errHostUnseen means that a macvlan on the bridge does not see the host.
+var errHostUnseen = errors.New("the host is not seen")
+
 const (
 	kindMacvlan = "macvlan"
 
@@ -30,15 +33,32 @@ const (
 // delay, lets nobody shorten that (br_set_port_state: EBUSY), and then tells all
 // switches that the topology has changed (IEEE 802.1D-2004, 17.11), who forget
 // what they have learned. A macvlan on the bridge itself needs none of that. It
-// sees all but the host, so it does only where the host has no address on the
-// bridge: its gateway would be called dead, and its address free. And it is in
-// the VLANs that the bridge itself is in, so it does only where there are none.
-func (d *Driver) looksFromAbove(ctx context.Context, bridge link, vlan vnet.VLANID) (bool, error) {
-	if bridge.bridge.STP != vnet.ToggleOn || bridge.bridge.ForwardDelay == 0 || bridge.filtering() || vlan != 0 {
-		return false, nil
-	}
+// is in the VLANs that the bridge itself is in, so it does only where there are
+// none.
+func looksFromAbove(bridge link, vlan vnet.VLANID) bool {
+	return bridge.bridge.STP == vnet.ToggleOn && bridge.bridge.ForwardDelay > 0 && !bridge.filtering() && vlan == 0
+}
+
+// letSeeHost lets a macvlan on the bridge see the host, where it has an address
+// there: otherwise its gateway would be called dead, and its address free.
+func (d *Driver) letSeeHost(ctx context.Context, device string, bridge link) error {
 	addressed, err := d.hasAddress(ctx, bridge.Index)
-	return !addressed, err
+	if err != nil || !addressed {
+		return err
+	}
+	l, err := d.link(ctx, device)
+	if err != nil {
+		return err
+	}
+	if d.joinHost == nil {
+		return errHostUnseen
+	}
+	side, err := d.joinHost(l.Index, l.MAC, bridge.Index)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errHostUnseen, err)
+	}
+	d.hostSides[device] = side
+	return nil
 }
 
 // hasAddress reports whether the host has an address on a device other than the

@@ -16,13 +16,14 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux/hostside"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // openAs opens br0 as the spec has it.
 func openAs(t *testing.T, sw vnet.Switch) *linux.Driver {
 	t.Helper()
-	d, err := linux.Open(t.Context(), sw)
+	d, err := linux.Open(t.Context(), sw, linux.WithHostJoiner(hostside.Join))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,9 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
@@ -26,6 +28,9 @@ type Driver struct {
 	// lacksGuards is why there are no guards, or nothing; nil until it is tried.
 	lacksGuards *string
 	caps        switchcfg.Capabilities
+	// hostSides are those of the vantages that need one, by device.
+	hostSides map[string]io.Closer
+	joinHost  HostJoiner // or nil
 }
 
 var (
@@ -37,15 +42,29 @@ var (
 	_ switchcfg.Inspector = (*Driver)(nil)
 )
 
+// HostJoiner lets a macvlan on a bridge and the host see each other, until it is
+// closed. The numbers are indices of devices. Package hostside has one.
+type HostJoiner func(macvlan int, mac vnet.MAC, bridge int) (io.Closer, error)
+
+// Option changes how [Open] opens a bridge.
+type Option func(*Driver)
+
+// WithHostJoiner lets vantages on a bridge with spanning tree do without the
+// wait for it, where the host has an address on the bridge.
+func WithHostJoiner(join HostJoiner) Option { return func(d *Driver) { d.joinHost = join } }
+
 // Open opens the Linux bridge sw.Name of this network namespace. The error is
 // [switchcfg.ErrNoSwitch] when there is no device of that name, or when it is
 // no bridge, and says which.
-func Open(ctx context.Context, sw vnet.Switch) (*Driver, error) {
+func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
 	conn, err := rtnl.Dial()
 	if err != nil {
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
 	}
-	d := &Driver{name: sw.Name, sw: sw, conn: conn}
+	d := &Driver{name: sw.Name, sw: sw, conn: conn, hostSides: map[string]io.Closer{}}
+	for _, option := range options {
+		option(d)
+	}
 	bridge, err := d.bridge(ctx)
 	if err == nil {
 		d.caps, err = d.find(ctx, bridge)
@@ -63,10 +82,14 @@ func (d *Driver) Capabilities() switchcfg.Capabilities { return d.caps }
 // Close implements [switchcfg.Driver].
 func (d *Driver) Close() error {
 	d.conn.Close()
-	if d.guard == nil {
-		return nil
+	var errs []error
+	for _, h := range d.hostSides {
+		errs = append(errs, h.Close())
 	}
-	return d.guard.Close()
+	if d.guard != nil {
+		errs = append(errs, d.guard.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // bridge looks at the bridge itself.

@@ -18,6 +18,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/vm"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/linux/hostside"
 	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 
 // help opens br0 and leaves a vantage behind, or wires the device named what.
 func help(ctx context.Context, what string) error {
-	d, err := linux.Open(ctx, br0)
+	d, err := linux.Open(ctx, br0, linux.WithHostJoiner(hostside.Join))
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func start(t *testing.T) *lab.Lab {
 }
 
 func open(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) {
-	d, err := linux.Open(ctx, sw)
+	d, err := linux.Open(ctx, sw, linux.WithHostJoiner(hostside.Join))
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,9 @@ var errTooMany = errors.New("this process has too many")
 // forwards frames: at once, or on a bridge with spanning tree after twice its
 // forward delay.
 //
-// On a bridge with spanning tree, but neither VLANs nor an address of the host,
-// the device is a macvlan on the bridge itself, which need not wait.
+// On a bridge with spanning tree, but without VLANs, the device is a macvlan on
+// the bridge itself, which need not wait. Where the host has an address on the
+// bridge that takes a [HostJoiner].
 func (d *Driver) OpenVantage(ctx context.Context, vlan vnet.VLANID) (string, error) {
 	if reason, missing := d.caps.Missing[switchcfg.FeatureVLAN]; missing && vlan != 0 {
 		return "", fmt.Errorf("%w: %s: %s; cannot look at VLAN %d", switchcfg.ErrUnsupported, d.name, reason, vlan)
@@ -61,6 +62,12 @@ func (d *Driver) OpenVantage(ctx context.Context, vlan vnet.VLANID) (string, err
 // CloseVantage implements [switchcfg.Vantager]. A vantage that is gone already
 // is closed.
 func (d *Driver) CloseVantage(ctx context.Context, device string) error {
+	if side := d.hostSides[device]; side != nil {
+		delete(d.hostSides, device)
+		if err := side.Close(); err != nil {
+			return fmt.Errorf("switch %s: close vantage %s: %w", d.name, device, err)
+		}
+	}
 	l, err := d.link(ctx, device)
 	if rtnl.IsGone(err) {
 		return nil
@@ -116,33 +123,44 @@ func (d *Driver) makeVantage(ctx context.Context, bridge link, vlan vnet.VLANID)
 	if err != nil {
 		return "", err
 	}
-	above, err := d.looksFromAbove(ctx, bridge, vlan)
+	if looksFromAbove(bridge, vlan) {
+		device, err := d.lookFromAbove(ctx, mark, bridge)
+		if !errors.Is(err, errHostUnseen) {
+			return device, err
+		}
+	}
+	device, err := d.makePair(ctx, bridge.MTU)
 	if err != nil {
 		return "", err
 	}
-	var device string
-	if above {
-		device, err = d.makeAbove(ctx, bridge)
-	} else {
-		device, err = d.makePair(ctx, bridge.MTU)
-	}
-	if err != nil {
-		return "", err
-	}
-	if above {
-		err = d.plugAbove(ctx, device, mark, bridge)
-	} else if err = d.plugPair(ctx, device, mark, bridge, vlan); err == nil {
+	if err = d.plugPair(ctx, device, mark, bridge, vlan); err == nil {
 		err = d.waitForwarding(ctx, peerOf(device), bridge)
 	}
+	return device, d.giveUp(ctx, device, err)
+}
+
+func (d *Driver) lookFromAbove(ctx context.Context, mark string, bridge link) (string, error) {
+	device, err := d.makeAbove(ctx, bridge)
 	if err != nil {
-		// The caller's time may be up, which must not leave the device behind.
-		cleanup := context.WithoutCancel(ctx)
-		if l, lookErr := d.link(cleanup, device); lookErr == nil {
-			err = errors.Join(err, d.removeVantage(cleanup, l))
-		}
 		return "", err
 	}
-	return device, nil
+	if err = d.plugAbove(ctx, device, mark, bridge); err == nil {
+		err = d.letSeeHost(ctx, device, bridge)
+	}
+	return device, d.giveUp(ctx, device, err)
+}
+
+// giveUp removes a vantage that came to nothing because of err, if there is one.
+// The caller's time may be up, which must not leave the device behind.
+func (d *Driver) giveUp(ctx context.Context, device string, err error) error {
+	if err == nil {
+		return nil
+	}
+	cleanup := context.WithoutCancel(ctx)
+	if l, lookErr := d.link(cleanup, device); lookErr == nil {
+		err = errors.Join(err, d.removeVantage(cleanup, l))
+	}
+	return err
 }
 
 // makePair makes a veth pair: the device, and its peer with "p" behind the
