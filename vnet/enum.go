@@ -14,7 +14,7 @@ type Mode int
 
 // The modes.
 const (
-	// ModeBridge puts guest ports on a switch of ours: Linux bridge or OVS.
+	// ModeBridge puts guest ports on a switch of ours: Linux bridge, OVS or OVN.
 	ModeBridge Mode = iota + 1
 	// ModeMacvtap puts each guest on a macvtap over a host device, with no
 	// bridge in between.
@@ -87,9 +87,12 @@ const (
 	DriverLinux Driver = iota + 1
 	// DriverOVS is an Open vSwitch bridge.
 	DriverOVS
+	// DriverOVN is the integration bridge of a chassis of OVN: what guests on it
+	// reach is said in OVN's northbound database, for all hosts at once.
+	DriverOVN
 )
 
-var driverNames = names{"", "linux", "ovs"}
+var driverNames = names{"", "linux", "ovs", "ovn"}
 
 // String returns the word the spec uses.
 func (d Driver) String() string { return driverNames.name(int(d)) }

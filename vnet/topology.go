@@ -37,7 +37,8 @@ type Host struct {
 // Switch is something with ports that virt-vnet manages. It exists already:
 // virt-vnet wires ports, and may set a bridge up, but does not build bridges.
 type Switch struct {
-	// Name is the bridge's name on the host.
+	// Name is the bridge's name on the host; with OVN that of the integration
+	// bridge, such as "br-int".
 	Name   string `json:"name"`
 	Driver Driver `json:"driver"`
 	// Uplink is the host device on this switch that leads to the fabric: a port
@@ -45,7 +46,8 @@ type Switch struct {
 	// each other only, or virt-vnet has nothing to do with how they reach more.
 	Uplink string `json:"uplink,omitempty"`
 	// Database is where the servers of the database are that configures the
-	// switch. Empty means that of Open vSwitch on this host, at its usual place.
+	// switch. Empty means that of Open vSwitch on this host, at its usual place;
+	// with OVN it is the northbound database.
 	Database Endpoints `json:"database,omitempty"`
 	// TLS is for those of them that are ssl.
 	TLS TLS `json:"tls,omitzero"`
