@@ -63,6 +63,22 @@ type Sweeper interface {
 	Sweep(ctx context.Context, gone []int) error
 }
 
+// Releaser is a driver of a switch whose ports stay when their devices are gone,
+// because they are in a network that spans hosts.
+type Releaser interface {
+	// Release removes the ports with these ids that carry the mark of the guest
+	// and are on this host only, and gives up this host's part in those that are
+	// on another, too. Ports that are gone are fine.
+	Release(ctx context.Context, guest string, ids []string) error
+}
+
+// Examiner is a driver of a switch that needs more than itself to work.
+type Examiner interface {
+	// Examine reports what would keep ports from being as wanted, whose devices
+	// need not exist yet. It changes nothing.
+	Examine(ctx context.Context, want State) error
+}
+
 // Adviser is a driver that knows what on a host spoils the traffic of a switch
 // whatever its ports are like.
 type Adviser interface {

@@ -5,6 +5,7 @@ package switchcfg
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,7 +241,18 @@ func merge(want, found Port, untagged vnet.VLANID) Port {
 	if w.QoS != nil && (s.QoS != nil || *w.QoS != vnet.QoS{}) {
 		s.QoS = w.QoS
 	}
+	s.Logical = mergeLogical(w.Logical, s.Logical)
 	return after
+}
+
+// mergeLogical is want, on the hosts that it does not say anything about as found.
+func mergeLogical(want, found *LogicalPort) *LogicalPort {
+	if want == nil || want.Elsewhere != vnet.ToggleLeave {
+		return want
+	}
+	after := *want
+	after.Elsewhere = vnet.ToggleOf(given(found).Elsewhere == vnet.ToggleOn)
+	return &after
 }
 
 // membership is what a port's VLANs become. A wanted untagged port is an access
@@ -260,7 +272,7 @@ func membership(want, found *vnet.VLANSet, untagged vnet.VLANID) *vnet.VLANSet {
 func (c Change) Empty() bool {
 	before, after := c.Before.Settings, c.After.Settings
 	return sameVLAN(before.VLAN, after.VLAN) && sameGuard(before.Guard, after.Guard) && sameQoS(before.QoS, after.QoS) &&
-		sameBridge(before.Bridge, after.Bridge) && before.MTU == after.MTU && before.Flags == after.Flags &&
+		sameLogical(before.Logical, after.Logical) && sameBridge(before.Bridge, after.Bridge) && before.MTU == after.MTU && before.Flags == after.Flags &&
 		c.Before.Switch == c.After.Switch && c.Before.Owner == c.After.Owner
 }
 
@@ -301,6 +313,7 @@ func (c Change) Settings() []SettingChange {
 	}
 	l.guard(given(before.Guard), given(after.Guard))
 	l.qos(given(before.QoS), given(after.QoS))
+	l.logical(given(before.Logical), given(after.Logical))
 	l.bridge(given(before.Bridge), given(after.Bridge))
 	was, is := c.Before.Owner, c.After.Owner
 	if was.Guest == is.Guest && was.Network == is.Network {
@@ -331,6 +344,21 @@ func (l *lines) qos(from, to vnet.QoS) {
 	l.add("priority", strconv.Itoa(from.Priority), strconv.Itoa(to.Priority))
 }
 
+func (l *lines) logical(from, to LogicalPort) {
+	l.add("logical port", from.String(), to.String())
+	l.add("address", addressText(from.Address), addressText(to.Address))
+	l.add("frames to unknown addresses", onOff(from.Promiscuous), onOff(to.Promiscuous))
+	l.add("rules and DHCP of its network", onOff(from.Joined), onOff(to.Joined))
+	l.add("host", from.place(), to.place())
+}
+
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "none"
+	}
+	return a.String()
+}
+
 func (l *lines) bridge(from, to vnet.Bridge) {
 	l.add("vlan filtering", from.VLANFiltering.String(), to.VLANFiltering.String())
 	l.add("default pvid", fmt.Sprint(from.DefaultPVID.Value), fmt.Sprint(to.DefaultPVID.Value))
@@ -342,6 +370,13 @@ func (l *lines) bridge(from, to vnet.Bridge) {
 func onOff(on bool) string { return vnet.ToggleOf(on).String() }
 
 func sameBridge(a, b *vnet.Bridge) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+func sameLogical(a, b *LogicalPort) bool {
 	if a == nil || b == nil {
 		return a == b
 	}

@@ -6,6 +6,7 @@ package switchcfg
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -44,8 +45,52 @@ type Settings struct {
 	// QoS is nil to leave it alone, such as to libvirt. A pointer to the zero
 	// [vnet.QoS] is no limit.
 	QoS *vnet.QoS `json:"qos,omitempty"`
+	// Logical is what the port is in a network that spans hosts. In a wanted
+	// state nil is a port that is none, such as one that was released.
+	Logical *LogicalPort `json:"logical,omitempty"`
 	// Bridge is of the bridge itself, the port that is called like its switch.
 	Bridge *vnet.Bridge `json:"bridge,omitempty"`
+}
+
+// LogicalPort is a guest's port in a network that spans hosts, such as a logical
+// switch of OVN. It stays while its guest moves from one host to another.
+type LogicalPort struct {
+	// ID names it on all hosts. It is the guest interface's id, a UUID.
+	ID      string `json:"id"`
+	Network string `json:"network"`
+	// Address is what the network knows the guest by, and serves it by DHCP.
+	Address netip.Addr `json:"address,omitzero"`
+	// Promiscuous has the port get frames to addresses that no port is known to
+	// have, as a guest needs that answers for others.
+	Promiscuous bool `json:"promiscuous,omitempty"`
+	// Joined says that the port has what its network gives to all: the options of
+	// DHCP, the rules.
+	Joined bool `json:"joined"`
+	// Here says that the port is to be on this host, and Elsewhere that it may be
+	// on others: both while its guest moves.
+	Here      bool        `json:"here"`
+	Elsewhere vnet.Toggle `json:"elsewhere"`
+}
+
+// String returns "ID on red".
+func (p LogicalPort) String() string {
+	if p == (LogicalPort{}) {
+		return "none"
+	}
+	return p.ID + " on " + p.Network
+}
+
+// place says which hosts have the port.
+func (p LogicalPort) place() string {
+	switch {
+	case p.Here && p.Elsewhere == vnet.ToggleOn:
+		return "here and elsewhere"
+	case p.Here:
+		return "here"
+	case p.Elsewhere == vnet.ToggleOn:
+		return "elsewhere"
+	}
+	return "none"
 }
 
 // Port is one port of a switch, wanted or observed.
@@ -75,6 +120,7 @@ func (p Port) Released() Port {
 	if p.Settings.QoS != nil {
 		p.Settings.QoS = &vnet.QoS{}
 	}
+	p.Settings.Logical = nil
 	return p
 }
 
@@ -151,5 +197,17 @@ func settings(p vnet.Port, driver vnet.Driver) Settings {
 	if driver == vnet.DriverLinux && s.Flags[FlagBPDUGuard] == vnet.ToggleLeave {
 		s.Flags[FlagBPDUGuard] = vnet.ToggleOn
 	}
+	if driver == vnet.DriverOVN {
+		s.Logical = logicalOf(p)
+	}
 	return s
+}
+
+func logicalOf(p vnet.Port) *LogicalPort {
+	l := &LogicalPort{ID: p.InterfaceID, Network: p.Network, Address: p.Address, Joined: true, Here: true}
+	l.Promiscuous = p.Policy.Profile == vnet.ProfileAppliance || len(p.Policy.Allow.MACs) > 0 || len(p.Own.MACs) > 0
+	if p.Starts {
+		l.Elsewhere = vnet.ToggleOff
+	}
+	return l
 }

@@ -3,6 +3,8 @@
 
 package vnet
 
+import "net/netip"
+
 // Toggle is a setting that can also be left as it is. The zero Toggle leaves.
 type Toggle int
 
@@ -57,6 +59,14 @@ type Port struct {
 	// Own is what the spec says that this NIC's frames have as a source, besides
 	// MAC and what the policy allows all guests.
 	Own Allow `json:"own,omitzero"`
+	// Address is the one that the spec gives to this NIC.
+	Address netip.Addr `json:"address,omitzero"`
+	// InterfaceID is the UUID that the NIC has in a network that spans hosts. It
+	// is empty where nothing is known by it.
+	InterfaceID string `json:"interfaceID,omitempty"`
+	// Starts means that the guest is about to start, and so runs on no other host;
+	// one that comes from another host does not start.
+	Starts bool `json:"starts,omitempty"`
 	// LibvirtQoS means that the guest's own XML limits the NIC (<bandwidth>),
 	// which libvirt carries out: the policy's QoS does not count then.
 	LibvirtQoS bool `json:"libvirtQoS,omitempty"`

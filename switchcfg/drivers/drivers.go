@@ -10,6 +10,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/ovn"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -24,6 +25,8 @@ func OpenWith(ctx context.Context, sw vnet.Switch, options ...linux.Option) (swi
 		return opened(linux.Open(ctx, sw, options...))
 	case vnet.DriverOVS:
 		return opened(ovs.Open(ctx, sw))
+	case vnet.DriverOVN:
+		return opened(ovn.Open(ctx, sw))
 	}
 	return nil, fmt.Errorf("switch %s: no driver %s: want one of %v", sw.Name, sw.Driver, vnet.Drivers())
 }

@@ -4,11 +4,13 @@
 package ovn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 
+	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/rtnl"
 	"github.com/virt-vnet/virt-vnet/vnet"
@@ -22,22 +24,38 @@ const (
 	keyNetwork = "virt-vnet-network"
 )
 
-// Driver drives one chassis of OVN. It belongs to one goroutine at a time.
+// Driver is a [switchcfg.Driver] for the chassis of OVN on this host. It belongs
+// to one goroutine at a time.
+//
+// A connection that breaks, or that a context interrupts, fails the call at once
+// with [switchcfg.ErrUnreachable]; the next call makes a new one.
 type Driver struct {
 	name   string // of the integration bridge
 	ovsDir string
+	ovnDir string
 	links  *rtnl.Conn
 	nb     *ovsdb.Client
 	local  *ovsdb.Client
 	schema ovsdb.Schema // of the northbound database
+
+	// What this host's OVSDB says of the chassis.
+	chassis string // its name
+	encap   string // the addresses at which its tunnels end
 }
+
+var (
+	_ switchcfg.Driver   = (*Driver)(nil)
+	_ switchcfg.Releaser = (*Driver)(nil)
+	_ switchcfg.Examiner = (*Driver)(nil)
+)
 
 // Option changes how [Open] connects.
 type Option func(*Driver)
 
-// WithOVSRunDir names the directory with the socket of this host's OVSDB. The
-// default is /run/openvswitch, or /var/run/openvswitch where there is no such.
-func WithOVSRunDir(dir string) Option { return func(d *Driver) { d.ovsDir = dir } }
+// WithRunDirs names the directories with the sockets of Open vSwitch and of OVN
+// on this host. The defaults are openvswitch and ovn in /run, or in /var/run
+// where there are no such.
+func WithRunDirs(ovs, ovn string) Option { return func(d *Driver) { d.ovsDir, d.ovnDir = ovs, ovn } }
 
 // northbound is a client of the northbound database of sw, which connects when
 // it is first used.
@@ -65,9 +83,17 @@ func either(usual, old string) string {
 	return usual
 }
 
-// Open connects to the northbound database of sw and to this host's OVSDB.
+// Open connects to the northbound database of sw, and to this host's OVSDB, where
+// it finds the chassis whose integration bridge sw.Name is. The error is
+// [switchcfg.ErrUnreachable] when a database does not answer or is no leader's,
+// [switchcfg.ErrPermission] when the caller may not talk to it, and
+// [switchcfg.ErrNoSwitch] when the host is no chassis, or one with another
+// integration bridge.
 func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
-	d := &Driver{name: sw.Name, ovsDir: either("/run/openvswitch", "/var/run/openvswitch"), nb: northbound(sw)}
+	d := &Driver{
+		name: sw.Name, nb: northbound(sw),
+		ovsDir: either("/run/openvswitch", "/var/run/openvswitch"), ovnDir: either("/run/ovn", "/var/run/ovn"),
+	}
 	for _, option := range options {
 		option(d)
 	}
@@ -76,14 +102,93 @@ func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, erro
 		Database:  "Open_vSwitch",
 		Endpoints: vnet.Endpoints{{Transport: vnet.TransportUnix, Address: d.ovsDir + "/db.sock"}},
 	}
-	var err error
-	if d.links, err = rtnl.Dial(); err != nil {
+	links, err := rtnl.Dial()
+	if err != nil {
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
 	}
-	if d.schema, err = d.nb.Schema(ctx); err != nil {
+	d.links = links
+	if err = d.findChassis(ctx); err == nil {
+		d.schema, err = d.nb.Schema(ctx)
+	}
+	if err == nil {
+		err = d.understands()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("switch %s: %w", sw.Name, err), d.Close())
 	}
 	return d, nil
+}
+
+// findChassis reads how ovn-controller is configured (ovn-controller(8)).
+func (d *Driver) findChassis(ctx context.Context) error {
+	results, err := d.local.Transact(ctx,
+		ovsdb.Select("Open_vSwitch", []ovsdb.Condition{}, "external_ids"),
+		ovsdb.Select("Bridge", ovsdb.Where("name", d.name), "name"))
+	if err != nil {
+		return fmt.Errorf("read the chassis: %w", err)
+	}
+	global, err := ovsdb.Rows[record](results, 0)
+	if err != nil {
+		return fmt.Errorf("read the chassis: %w", err)
+	}
+	bridges, err := ovsdb.Rows[record](results, 1)
+	if err != nil {
+		return fmt.Errorf("read the integration bridge: %w", err)
+	}
+	ids := ovsdb.Dict{}
+	if len(global) > 0 {
+		ids = global[0].ExternalIDs
+	}
+	d.chassis, d.encap = ids["system-id"], ids["ovn-encap-ip"]
+	bridge := cmp.Or(ids["ovn-bridge"], "br-int")
+	switch {
+	case bridge != d.name:
+		return fmt.Errorf("%w: the integration bridge of this host is %s (external_ids:ovn-bridge of Open_vSwitch)",
+			switchcfg.ErrNoSwitch, bridge)
+	case len(bridges) == 0:
+		return fmt.Errorf("%w: this host has no integration bridge: systemctl start ovn-controller   # on Debian: ovn-host",
+			switchcfg.ErrNoSwitch)
+	case d.chassis == "":
+		return fmt.Errorf("%w: this host has no name as a chassis: ovs-vsctl set Open_vSwitch . external_ids:system-id=$(uname -n)",
+			switchcfg.ErrNoSwitch)
+	}
+	return nil
+}
+
+// understands reports columns that every port needs and that the northbound
+// database of this version does not have.
+func (d *Driver) understands() error {
+	for table, columns := range map[string][]string{
+		"Logical_Switch":      {"ports", "other_config", "external_ids"},
+		"Logical_Switch_Port": {"options", "addresses", "port_security", "dhcpv4_options", "dhcpv6_options", "external_ids"},
+		"Port_Group":          {"ports", "acls"},
+		"DHCP_Options":        {"cidr", "external_ids"},
+		"NB_Global":           {"nb_cfg"},
+	} {
+		for _, column := range columns {
+			if !d.schema.Has(table, column) {
+				return fmt.Errorf("%w: this OVN has no column %s of %s: want 20.12 or later", switchcfg.ErrUnsupported, column, table)
+			}
+		}
+	}
+	return nil
+}
+
+// Capabilities implements [switchcfg.Driver].
+func (d *Driver) Capabilities() switchcfg.Capabilities {
+	missing := map[switchcfg.Feature]string{}
+	for _, f := range switchcfg.Features() {
+		missing[f] = "OVN has no such setting for a port"
+	}
+	missing[switchcfg.FeatureVLAN] = "a guest's port on OVN has no VLAN: its network is a logical switch"
+	for _, f := range []switchcfg.Feature{switchcfg.FeatureInbound, switchcfg.FeatureOutbound, switchcfg.FeaturePriority} {
+		missing[f] = "virt-vnet has no " + string(f) + " for OVN"
+	}
+	missing[switchcfg.FlagIsolated.Feature()] = "OVN has no isolation of ports: rules between guests can do it"
+	for _, f := range []switchcfg.Feature{switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard} {
+		delete(missing, f)
+	}
+	return switchcfg.Capabilities{Switch: d.name, Missing: missing}
 }
 
 // Close implements [switchcfg.Driver].

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -40,7 +38,7 @@ func (s suite) vanishes() {
 	if _, err := s.driver.Apply(s.Context(), made.Reverse()); err != nil {
 		s.Fatalf("undo what was applied: %v", err)
 	}
-	if diff := cmp.Diff(before, s.observe(stays)); diff != "" {
+	if diff := difference(before, s.observe(stays)); diff != "" {
 		s.Fatalf("the undone port differs (-before +now):\n%s", diff)
 	}
 }
@@ -54,7 +52,7 @@ func (s suite) elsewhere() {
 	if on := s.observe(device).Ports[device].Switch; on == "" || on == s.Switch.Name {
 		s.Fatalf("observed on switch %q, want the other one", on)
 	}
-	if diff := cmp.Diff(before, s.Look(s.T, device)); diff != "" {
+	if diff := difference(before, s.Look(s.T, device)); diff != "" {
 		s.Fatalf("the port was touched (-before +now):\n%s", diff)
 	}
 }
@@ -74,7 +72,7 @@ func (s suite) foreign() {
 	if len(applied) > 0 {
 		s.Fatalf("says it applied %v", applied)
 	}
-	if diff := cmp.Diff(before, s.Look(s.T, device)); diff != "" {
+	if diff := difference(before, s.Look(s.T, device)); diff != "" {
 		s.Fatalf("the port was touched (-before +now):\n%s", diff)
 	}
 }
@@ -88,7 +86,7 @@ func (s suite) taken() {
 	before := s.Look(s.T, device)
 	_, err := s.driver.Apply(s.Context(), late)
 	s.fails(err, switchcfg.ErrNotOwned, device)
-	if diff := cmp.Diff(before, s.Look(s.T, device)); diff != "" {
+	if diff := difference(before, s.Look(s.T, device)); diff != "" {
 		s.Fatalf("the port was touched (-before +now):\n%s", diff)
 	}
 }
@@ -138,7 +136,7 @@ func (s suite) cancelled() {
 	if _, err := s.driver.Apply(ctx, plan); !errors.Is(err, context.Canceled) {
 		s.Errorf("apply: got error %v, want %v", err, context.Canceled)
 	}
-	if diff := cmp.Diff(before, s.Look(s.T, device)); diff != "" {
+	if diff := difference(before, s.Look(s.T, device)); diff != "" {
 		s.Fatalf("the port was touched (-before +now):\n%s", diff)
 	}
 	s.apply(plan) // the driver is as good as new

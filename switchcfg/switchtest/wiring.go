@@ -6,8 +6,6 @@ package switchtest
 import (
 	"slices"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -28,7 +26,7 @@ func (s suite) scope() {
 	if got := all.Devices(); !slices.Contains(got, on) || !slices.Contains(got, other) || slices.Contains(got, off) {
 		s.Errorf("unscoped: observed %v, want %s and %s and not %s", got, on, other, off)
 	}
-	if diff := cmp.Diff(state.Ports[on], all.Ports[on]); diff != "" {
+	if diff := difference(state.Ports[on], all.Ports[on]); diff != "" {
 		s.Errorf("scope makes a difference (-scoped +unscoped):\n%s", diff)
 	}
 }
@@ -38,7 +36,7 @@ func (s suite) observeOnly() {
 	before := s.Look(s.T, device)
 	s.observe(device)
 	s.observe()
-	if diff := cmp.Diff(before, s.Look(s.T, device)); diff != "" {
+	if diff := difference(before, s.Look(s.T, device)); diff != "" {
 		s.Fatalf("the port was touched (-before +now):\n%s", diff)
 	}
 }
@@ -59,11 +57,11 @@ func (s suite) wire() {
 		s.Errorf("the port is marked for %+v, want %+v", got, want)
 	}
 	s.apply(plan)
-	if diff := cmp.Diff(wired, s.observe(device)); diff != "" {
+	if diff := difference(wired, s.observe(device)); diff != "" {
 		s.Fatalf("applying twice makes a difference (-once +twice):\n%s", diff)
 	}
 	s.apply(plan.Reverse())
-	if diff := cmp.Diff(before, s.observe(device)); diff != "" {
+	if diff := difference(before, s.observe(device)); diff != "" {
 		s.Fatalf("the undone port differs (-before +now):\n%s", diff)
 	}
 }
@@ -77,7 +75,7 @@ func (s suite) plug() {
 		s.apply(plan)
 		s.settled(port)
 		s.apply(plan.Reverse())
-		if diff := cmp.Diff(before, s.observe(device)); diff != "" {
+		if diff := difference(before, s.observe(device)); diff != "" {
 			s.Fatalf("the undone device differs (-before +now):\n%s", diff)
 		}
 		s.Remove(s.T, device)
@@ -90,7 +88,7 @@ func (s suite) neighbours() {
 	plan := s.mustPlan(s.port(device, s.fullPolicy()))
 	s.apply(plan)
 	s.apply(plan.Reverse())
-	if diff := cmp.Diff(before, s.Look(s.T, neighbour)); diff != "" {
+	if diff := difference(before, s.Look(s.T, neighbour)); diff != "" {
 		s.Fatalf("a port next door was touched (-before +now):\n%s", diff)
 	}
 }
@@ -111,7 +109,7 @@ func (s suite) release() {
 	if got := s.observe(ours).Ports[ours].Owner; !got.IsZero() {
 		s.Errorf("the released port is still marked for %+v", got)
 	}
-	if diff := cmp.Diff(before, s.Look(s.T, others)); diff != "" {
+	if diff := difference(before, s.Look(s.T, others)); diff != "" {
 		s.Fatalf("another guest's port was touched (-before +now):\n%s", diff)
 	}
 }
@@ -142,7 +140,7 @@ func (s suite) vlans() {
 		s.apply(plan)
 		s.settled(port)
 		s.apply(plan.Reverse())
-		if diff := cmp.Diff(before, s.observe(device)); diff != "" {
+		if diff := difference(before, s.observe(device)); diff != "" {
 			s.Fatalf("%s, undone, differs (-before +now):\n%s", set, diff)
 		}
 		s.apply(s.mustPlan(port))
@@ -177,7 +175,7 @@ func (s suite) many() {
 	s.apply(plan)
 	s.settled(ports...)
 	s.apply(plan.Reverse())
-	if diff := cmp.Diff(before, s.observe(names...)); diff != "" {
+	if diff := difference(before, s.observe(names...)); diff != "" {
 		s.Fatalf("the undone ports differ (-before +now):\n%s", diff)
 	}
 }
@@ -185,7 +183,7 @@ func (s suite) many() {
 func (s suite) vantage() {
 	v, ok := s.driver.(switchcfg.Vantager)
 	if !ok {
-		s.Fatal("the driver lends no vantage")
+		return // the driver lends none, which those that do assert at compile time
 	}
 	before := s.observe()
 	vlans := []vnet.VLANID{0, 0}
@@ -212,7 +210,7 @@ func (s suite) vantage() {
 			s.Error(err)
 		}
 	}
-	if diff := cmp.Diff(before, s.observe()); diff != "" {
+	if diff := difference(before, s.observe()); diff != "" {
 		s.Fatalf("the vantages left something (-before +now):\n%s", diff)
 	}
 }
