@@ -95,13 +95,17 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan) (*transaction
 			return nil, fmt.Errorf("port %s: %w", c.Device, err)
 		}
 	}
-	if err := d.unlike(ctx, plan); err != nil {
+	former, err := d.former(ctx, plan)
+	if err = errors.Join(err, d.unlike(ctx, plan)); err != nil {
 		return nil, err
 	}
 	for _, c := range plan.Changes {
 		tx.guard(c)
 	}
 	tx.guards = len(tx.north)
+	for _, r := range former {
+		tx.mutate("Logical_Switch", ovsdb.Where("name", r.ExternalIDs[keyNetwork]), ovsdb.Condition{"ports", "delete", r.UUID})
+	}
 	tx.makeGroups(plan)
 	for _, c := range plan.Changes {
 		tx.change(c)
@@ -146,8 +150,8 @@ func noNetwork(name string) error {
 		name, switchcfg.ErrNoSwitch)
 }
 
-// twins are the conditions of ports that have the MAC, or the address, of the
-// port in the same network.
+// twins are the conditions of ports of other guests that have the MAC, or the
+// address, of the port in the same network.
 func twins(c switchcfg.Change) [][]ovsdb.Condition {
 	l := c.After.Settings.Logical
 	if l == nil {
@@ -157,6 +161,7 @@ func twins(c switchcfg.Change) [][]ovsdb.Condition {
 		return []ovsdb.Condition{
 			{"name", "!=", l.ID},
 			{"external_ids", "includes", ovsdb.Dict{keyNetwork: l.Network, key: value}},
+			{"external_ids", "excludes", ovsdb.Dict{keyGuest: c.After.Owner.Guest}},
 		}
 	}
 	all := [][]ovsdb.Condition{another(keyMAC, c.After.Owner.MAC.String())}
@@ -188,6 +193,33 @@ func (d *Driver) unlike(ctx context.Context, plan switchcfg.Plan) error {
 		return nil
 	}
 	return errors.Join(q.answer(ctx, d.nb), found)
+}
+
+// former finds ports that the NICs of the plan had under other ids, which a crash
+// of this host has left. Of a NIC that another host has under another id we can
+// say nothing but that.
+func (d *Driver) former(ctx context.Context, plan switchcfg.Plan) (left []record, err error) {
+	var q questions
+	var elsewhere error
+	for _, c := range plan.Changes {
+		l := c.After.Settings.Logical
+		if l == nil || !l.Here {
+			continue
+		}
+		rows := []ovsdb.Condition{{"name", "!=", l.ID}, {"external_ids", "includes", ovsdb.Dict{
+			keyNetwork: l.Network, keyMAC: c.After.Owner.MAC.String(), keyGuest: c.After.Owner.Guest,
+		}}}
+		q.ask(ovsdb.Select("Logical_Switch_Port", rows, "_uuid", "name", "options", "external_ids"), func(r record) {
+			if slices.Equal(chassisOf(r.Options), []string{d.chassis}) {
+				left = append(left, r)
+				return
+			}
+			elsewhere = fmt.Errorf("port %s: network %s: %w: chassis %s has this NIC as logical port %s, and here it is %s: "+
+				"give it a fixed <parameters interfaceid='%[5]s'/>; if it does not run there: ovn-nbctl lsp-del %[5]s",
+				c.Device, l.Network, switchcfg.ErrNotOwned, r.Options[keyChassis], r.Name, l.ID)
+		})
+	}
+	return left, errors.Join(q.answer(ctx, d.nb), elsewhere)
 }
 
 // guard makes the transaction fail when what it goes by is no longer so.
@@ -249,12 +281,12 @@ const highest = 32767
 // change adds the operations of one change to the northbound database.
 func (tx *transaction) change(c switchcfg.Change) {
 	before, after := c.Before.Settings.Logical, c.After.Settings.Logical
-	if before != nil && (after == nil || after.ID != before.ID) {
+	if before != nil && (after == nil || !after.Here || after.ID != before.ID) {
 		if found := tx.v.ports[before.ID]; found != nil && owner(found.ExternalIDs).Guest == c.Before.Owner.Guest {
 			tx.leave(found)
 		}
 	}
-	if after == nil {
+	if after == nil || !after.Here {
 		return
 	}
 	tx.bound = append(tx.bound, c.Device)
