@@ -155,6 +155,9 @@ func undo(ctx context.Context, groups []*group) error {
 
 // wrap says which networks the failure is of.
 func (g *group) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
 	var networks []string
 	for _, p := range g.ports {
 		if !slices.Contains(networks, p.Network) {

@@ -21,6 +21,11 @@ func (j *job) record(complete bool) state.Guest {
 			r.Ports = append(r.Ports, l.port)
 		}
 	}
+	defer func() { // a running guest does not start
+		for i := range r.Ports {
+			r.Ports[i].Starts = false
+		}
+	}()
 	for _, g := range slices.Concat(j.groups, j.stuck) {
 		if len(g.ports) == 0 {
 			continue

@@ -14,6 +14,9 @@ import (
 type Handler struct {
 	// Prepare is called before libvirt has made the guest's devices.
 	Prepare func(context.Context, libvirtnet.Domain) error
+	// Migrate is called first, on the host that a guest comes to from another. It
+	// must print nothing: libvirt would take that for the guest's XML.
+	Migrate func(context.Context, libvirtnet.Domain) error
 	// Start is called when they are there and QEMU does not run yet.
 	Start func(context.Context, libvirtnet.Domain) error
 	// Started is called when the guest's CPUs run.
@@ -104,7 +107,11 @@ func Operations() []Operation {
 			Does: "compare and rewire what drifted",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Reconnect },
 		},
-		{Driver: "qemu", Name: "migrate", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
+		{
+			Driver: "qemu", Name: "migrate", OnFailure: Pass, parse: libvirtnet.ParseDomain,
+			Does: "note that the guest comes from another host, with which it shares its ports on OVN until it runs here; the XML passes unchanged",
+			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Migrate },
+		},
 		{Driver: "qemu", Name: "restore", OnFailure: Pass, Does: "nothing: the XML passes unchanged"},
 		{
 			Driver: "network", Name: "started", OnFailure: Pass, learn: true,

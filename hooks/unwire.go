@@ -111,7 +111,23 @@ func (w *Wirer) releaseOn(ctx context.Context, g *group, record state.Guest) err
 	if err := w.releasePorts(ctx, g, record, devices); err != nil {
 		return err
 	}
+	if releaser, ok := g.driver.(switchcfg.Releaser); ok {
+		if err := releaser.Release(ctx, record.Guest.UUID, ids(record, g.sw.Name)); err != nil {
+			return err
+		}
+	}
 	return w.tidy(ctx, g, indices(record, g.sw.Name))
+}
+
+// ids are what the guest's ports of the switch are called on all hosts.
+func ids(record state.Guest, sw string) []string {
+	var all []string
+	for _, p := range record.Ports {
+		if p.Switch == sw && p.InterfaceID != "" {
+			all = append(all, p.InterfaceID)
+		}
+	}
+	return all
 }
 
 // indices are the numbers of the guest's ports of which the switch keeps
@@ -238,7 +254,13 @@ func (w *Wirer) able(ctx context.Context, g *group) (err error) {
 	if g.want, err = switchcfg.Desired(g.ports, g.sw); err != nil {
 		return err
 	}
-	return g.driver.Capabilities().Check(g.want)
+	if err := g.driver.Capabilities().Check(g.want); err != nil {
+		return err
+	}
+	if examiner, ok := g.driver.(switchcfg.Examiner); ok {
+		return g.wrap(examiner.Examine(ctx, g.want))
+	}
+	return nil
 }
 
 // withDevices gives a name of its own to each NIC whose device does not exist

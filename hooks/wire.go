@@ -37,7 +37,10 @@ func (w *Wirer) Wire(ctx context.Context, dom libvirtnet.Domain) error {
 // Repair is [Wirer.Wire]. It returns what it changed, one plan a switch; nothing
 // when all was as it should be.
 func (w *Wirer) Repair(ctx context.Context, dom libvirtnet.Domain) (changed []switchcfg.Plan, err error) {
-	legs := w.legs(dom)
+	return w.wire(ctx, dom, w.legs(dom))
+}
+
+func (w *Wirer) wire(ctx context.Context, dom libvirtnet.Domain, legs []leg) (changed []switchcfg.Plan, err error) {
 	managed := slices.ContainsFunc(legs, func(l leg) bool { return l.managed })
 	if _, err := w.Store.Guest(dom.UUID); err != nil && !managed {
 		return nil, nil // none of ours, and no trace that it ever was

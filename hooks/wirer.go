@@ -42,7 +42,8 @@ type Wirer struct {
 func (w *Wirer) Handler() Handler {
 	return Handler{
 		Prepare:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.preflight(ctx, dom, w.advise) },
-		Start:       w.Wire,
+		Migrate:     w.Migrate,
+		Start:       w.Start,
 		Started:     w.Started,
 		Stopped:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.Unwire(ctx, dom.UUID) },
 		Reconnect:   w.reconnect,
@@ -50,6 +51,35 @@ func (w *Wirer) Handler() Handler {
 		PortCreated: w.Preflight,
 	}
 }
+
+// Migrate notes that the guest is about to come from another host, where it runs
+// until it runs here.
+func (w *Wirer) Migrate(_ context.Context, dom libvirtnet.Domain) error {
+	if !slices.ContainsFunc(w.legs(dom), spanning) {
+		return nil
+	}
+	return w.Store.PutIncoming(dom.UUID, w.now())
+}
+
+// Start is Wire for a guest that is about to run, and on no other host unless it
+// comes from there.
+func (w *Wirer) Start(ctx context.Context, dom libvirtnet.Domain) error {
+	legs := w.legs(dom)
+	if slices.ContainsFunc(legs, spanning) {
+		incoming, err := w.Store.TakeIncoming(dom.UUID, w.now())
+		if err != nil {
+			return byPolicy(strictest(legs), err)
+		}
+		for i := range legs {
+			legs[i].port.Starts = !incoming
+		}
+	}
+	_, err := w.wire(ctx, dom, legs)
+	return err
+}
+
+// spanning reports whether the leg is in a network that spans hosts.
+func spanning(l leg) bool { return l.sw.Driver == vnet.DriverOVN }
 
 // reconnect is Wire for a guest that has been running for a while: libvirt may
 // have forgotten the networks of its NICs.
@@ -139,21 +169,21 @@ func (s *specLookup) read() ([]vnet.NIC, error) {
 	return g.NICs, nil
 }
 
-// own returns the sources that the spec gives to a NIC.
-func (s *specLookup) own(nic libvirtnet.DomainNIC) (vnet.Allow, error) {
+// word returns what the spec says of a NIC.
+func (s *specLookup) word(nic libvirtnet.DomainNIC) (vnet.NIC, error) {
 	if !s.done {
 		s.done = true
 		s.nics, s.err = s.read()
 	}
 	if errors.Is(s.err, fs.ErrNotExist) {
-		return vnet.Allow{}, nil
+		return vnet.NIC{}, nil
 	}
 	if s.err != nil {
-		return vnet.Allow{}, fmt.Errorf("addresses of guest %s: %w: %s", s.guest, s.err, rewrite(s.err))
+		return vnet.NIC{}, fmt.Errorf("addresses of guest %s: %w: %s", s.guest, s.err, rewrite(s.err))
 	}
 	var want vnet.NIC
 	want, s.nics, _ = vnet.TakeNIC(s.nics, nic.MAC, nic.Network)
-	return want.Sources(), nil
+	return want, nil
 }
 
 // rewrite is what helps against a record that cannot be used.
@@ -193,16 +223,26 @@ func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup, spec *
 	policy.Isolated = policy.Isolated || nic.Isolated && n.Mode != vnet.ModeMacvtap
 	l.port = vnet.Port{
 		Device: nic.Device, Guest: guest, MAC: nic.MAC, Network: n.Name,
-		Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy, LibvirtQoS: nic.Limited,
+		Portgroup: nic.Portgroup, MTU: n.MTU, Policy: policy, LibvirtQoS: nic.Limited, InterfaceID: nic.InterfaceID,
 	}
-	if policy.AntiSpoof {
-		l.port.Own, l.err = spec.own(nic)
+	if policy.AntiSpoof || record.Switch.Driver == vnet.DriverOVN {
+		l.specified(spec, policy)
 	}
 	if nic.MTU != 0 {
 		l.port.MTU = nic.MTU
 	}
 	l.attach(record)
 	return l
+}
+
+// specified fills in what the spec says of the NIC.
+func (l *leg) specified(spec *specLookup, policy vnet.Policy) {
+	word, err := spec.word(l.nic)
+	l.err = err
+	l.port.Address = word.Address
+	if policy.AntiSpoof {
+		l.port.Own = word.Sources()
+	}
 }
 
 // attach says which switch the port is on, if there is one to wire.

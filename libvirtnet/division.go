@@ -154,7 +154,7 @@ func isolatedDuty(n vnet.Network, sw vnet.Switch, v Version) Duty {
 		duty.By = Libvirt
 	case n.Mode != vnet.ModeBridge:
 		duty.By, duty.Reason = Nobody, fmt.Sprintf("libvirt %s cannot isolate ports, %s can", v, sinceIsolatedPort)
-	case sw.Driver == vnet.DriverOVS:
+	case sw.Driver == vnet.DriverOVS, sw.Driver == vnet.DriverOVN:
 		duty.Reason = "libvirt isolates ports of Linux bridges only"
 	case v < sinceIsolatedPort:
 		duty.Reason = fmt.Sprintf("libvirt %s cannot isolate ports, %s can", v, sinceIsolatedPort)

@@ -150,6 +150,11 @@ func (x *nicXML) parse(path string) (DomainNIC, error) {
 	if nic.Queues, err = parseNumber(path+"/driver/@queues", x.Queues, 1<<16); err != nil {
 		return DomainNIC{}, err
 	}
+	if x.VirtualPort == "openvswitch" && x.InterfaceID != "" {
+		if nic.InterfaceID, err = parseUUID(path+"/virtualport/parameters/@interfaceid", x.InterfaceID); err != nil {
+			return DomainNIC{}, err
+		}
+	}
 	nic.VLAN, err = x.VLAN.parse(path + "/vlan")
 	return nic, err
 }

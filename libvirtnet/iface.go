@@ -22,6 +22,9 @@ import (
 // because a virtio guest then sees it too. It is for guests on a switch:
 // libvirt refuses it on a macvtap, which has the MTU of its device.
 //
+// The interface id is for guests on OVN. Without one libvirt makes up another
+// each time that the guest starts, and on each host that it moves to.
+//
 // Queues and ring sizes are QEMU's to honour: a transmit ring above 256 has an
 // effect only on vhost-user ports. The vhost driver is not named: libvirt
 // takes vhost-net where the host has it, and QEMU's own where not.
@@ -37,6 +40,13 @@ func InterfaceXML(nic vnet.NIC, n vnet.Network) (string, error) {
 	}
 	if !nic.MAC.IsZero() {
 		x.MAC = &libvirtxml.DomainInterfaceMAC{Address: nic.MAC.String()}
+	}
+	if nic.InterfaceID != "" {
+		x.VirtualPort = &libvirtxml.DomainInterfaceVirtualPort{
+			Params: &libvirtxml.DomainInterfaceVirtualPortParams{
+				OpenVSwitch: &libvirtxml.DomainInterfaceVirtualPortParamsOpenVSwitch{InterfaceID: nic.InterfaceID},
+			},
+		}
 	}
 	if nic.Queues != 0 || nic.RXRing != 0 || nic.TXRing != 0 {
 		x.Driver = &libvirtxml.DomainInterfaceDriver{

@@ -57,7 +57,7 @@ func NetworkXML(n vnet.Network, sw vnet.Switch, v Version) (string, error) {
 func bridge(x *libvirtxml.Network, n vnet.Network, sw vnet.Switch, v Version) {
 	x.Forward = &libvirtxml.NetworkForward{Mode: "bridge"}
 	x.Bridge = &libvirtxml.NetworkBridge{Name: sw.Name}
-	if sw.Driver == vnet.DriverOVS {
+	if sw.Driver == vnet.DriverOVS || sw.Driver == vnet.DriverOVN {
 		x.VirtualPort = &libvirtxml.NetworkVirtualPort{
 			Params: &libvirtxml.NetworkVirtualPortParams{OpenVSwitch: &libvirtxml.NetworkVirtualPortParamsOpenVSwitch{}},
 		}

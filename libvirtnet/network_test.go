@@ -21,6 +21,7 @@ import (
 var (
 	linux = vnet.Switch{Name: "br0", Driver: vnet.DriverLinux}
 	ovs   = vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS}
+	ovn   = vnet.Switch{Name: "br-int", Driver: vnet.DriverOVN}
 )
 
 // networks has a network for everything that NetworkXML decides.
@@ -51,6 +52,8 @@ var networks = map[string]struct {
 	"ovs-portgroups": {vnet.Network{Mode: vnet.ModeBridge, Policy: access(20), Portgroups: []vnet.Portgroup{
 		{Name: "plain", Default: true}, {Name: "red", Policy: access(30)}, {Name: "trunk", Policy: trunk("20,30", 20, false)},
 	}}, ovs},
+	"ovn-plain":           {vnet.Network{Mode: vnet.ModeBridge, MTU: 1400}, ovn},
+	"ovn-guarded":         {vnet.Network{Mode: vnet.ModeBridge, Policy: vnet.Policy{AntiSpoof: true}}, ovn},
 	"macvtap-bridge":      {vnet.Network{Mode: vnet.ModeMacvtap, Device: "eno1", MTU: 9000}, vnet.Switch{}},
 	"macvtap-vepa":        {vnet.Network{Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapVEPA}, vnet.Switch{}},
 	"macvtap-private":     {vnet.Network{Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapPrivate}, vnet.Switch{}},
@@ -213,6 +216,12 @@ func TestInterfaceXML(t *testing.T) {
 		"portgroup of a network that no spec has": {
 			nic: vnet.NIC{Portgroup: "a"}, network: vnet.Network{Name: "theirs"},
 			want: "<interface type='network'> <source network='theirs' portgroup='a'/> <model type='virtio'/> </interface>",
+		},
+		"OVN": {
+			nic:     vnet.NIC{Network: "red", InterfaceID: "7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c"},
+			network: vnet.Network{Name: "red", Mode: vnet.ModeBridge},
+			want: "<interface type='network'> <source network='red'/> <virtualport type='openvswitch'> " +
+				"<parameters interfaceid='7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c'/> </virtualport> <model type='virtio'/> </interface>",
 		},
 	}
 	for name, tt := range tests {

@@ -41,6 +41,10 @@ func TestParseDomainRefuses(t *testing.T) {
 			"<domain><name>a</name><uuid>../../x</uuid></domain>",
 			`domain XML: /domain/uuid: "../../x" is no UUID: want one such as 4dea22b3-1d52-d8f3-2516-782e98ab3fa0`,
 		},
+		"interfaceid": {
+			domain("<interface type='bridge'><virtualport type='openvswitch'><parameters interfaceid='web-1'/></virtualport></interface>"),
+			`domain XML: /domain/devices/interface[1]/virtualport/parameters/@interfaceid: "web-1" is no UUID: want one such as 4dea22b3-1d52-d8f3-2516-782e98ab3fa0`,
+		},
 		"no type": {
 			domain("<interface type='user'/><interface/>"),
 			"domain XML: /domain/devices/interface[2]/@type: missing: want network, bridge, direct or another of libvirt's",
@@ -109,8 +113,8 @@ func TestParseDomain(t *testing.T) {
 			libvirtnet.DomainNIC{Type: "bridge", Network: "lan", Bridge: "br0", MACTable: true},
 		},
 		"Open vSwitch": {
-			`<interface type='bridge'><source bridge='ovs0'/><vlan><tag id='20'/></vlan><virtualport type='openvswitch'><parameters interfaceid='9e5c'/></virtualport></interface>`,
-			libvirtnet.DomainNIC{Type: "bridge", Bridge: "ovs0", VLAN: vlan(vnet.VLANSet{Access: 20}), VirtualPort: "openvswitch", InterfaceID: "9e5c"},
+			`<interface type='bridge'><source bridge='ovs0'/><vlan><tag id='20'/></vlan><virtualport type='openvswitch'><parameters interfaceid='7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c'/></virtualport></interface>`,
+			libvirtnet.DomainNIC{Type: "bridge", Bridge: "ovs0", VLAN: vlan(vnet.VLANSet{Access: 20}), VirtualPort: "openvswitch", InterfaceID: "7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c"},
 		},
 		"macvtap": {
 			`<interface type='direct'><source dev='eno1' mode='vepa'/><target dev='macvtap0'/></interface>`,

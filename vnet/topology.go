@@ -231,7 +231,10 @@ type NIC struct {
 	Address netip.Addr `json:"address,omitzero"`
 	// Allow is what this guest may use as a source, beyond MAC and Address.
 	Allow Allow `json:"allow,omitzero"`
-	Model Model `json:"model,omitempty"`
+	// InterfaceID is the UUID of the NIC in a network that spans hosts. Empty
+	// leaves it to libvirt.
+	InterfaceID string `json:"interfaceID,omitempty"`
+	Model       Model  `json:"model,omitempty"`
 	// Queues is the number of queue pairs of a virtio NIC; RXRing and TXRing
 	// its ring sizes in descriptors. Zero leaves them to QEMU.
 	Queues int `json:"queues,omitempty"`

@@ -125,8 +125,8 @@ func (o object) database(s Switch) {
 // ownBridge checks the settings of a bridge, with the limits of the kernel
 // (br_stp_if.c, br_netlink.c).
 func (o object) ownBridge(s Switch, t *Topology) {
-	if s.Driver == DriverOVS {
-		o.conflict("bridge", "bridge settings with driver: ovs", "driver: linux, or no bridge")
+	if s.Driver == DriverOVS || s.Driver == DriverOVN {
+		o.conflict("bridge", "bridge settings with driver: "+s.Driver.String(), "driver: linux, or no bridge")
 	}
 	b := s.Bridge
 	if b.DefaultPVID.Value > MaxVLANID {
@@ -203,8 +203,13 @@ func (o object) bridge(n Network, t *Topology) {
 		o.missing("switch", "switch: the bridge its guests plug into")
 		return
 	}
-	if _, ok := t.Switch(n.Switch); !ok {
+	sw, ok := t.Switch(n.Switch)
+	if !ok {
 		o.unknown("switch", "switch "+n.Switch, "one of the spec's switches: "+listOr(switchNames(t), "none is declared"))
+	}
+	tagged := func(p Policy) bool { return !p.VLAN.IsZero() }
+	if sw.Driver == DriverOVN && slices.ContainsFunc(n.Policies(), tagged) {
+		o.conflict("vlan", "a VLAN on switch "+sw.Name+" with driver: ovn", "no VLAN: a network on OVN is a logical switch of its own")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
@@ -87,6 +88,9 @@ func defineInterface(c *cli.Context, std stdio, guest string) error {
 		// A libvirt network that the spec does not know can be plugged into
 		// all the same.
 		n = vnet.Network{Name: nic.Network}
+	}
+	if sw, _ := t.Switch(n.Switch); sw.Driver == vnet.DriverOVN {
+		nic.InterfaceID = uuid.NewString()
 	}
 	// What is expected of other guests has nothing to do with it.
 	t.Guests, t.Expect, t.Waivers = []vnet.Guest{{Name: guest, NICs: []vnet.NIC{nic}}}, nil, nil

@@ -33,9 +33,9 @@ type rawHost struct {
 }
 
 type rawSwitch struct {
-	Driver   scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch"`
+	Driver   scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch, ovn for the integration bridge of OVN"`
 	Uplink   string                 `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
-	Database scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host"`
+	Database scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host; with ovn the northbound ones"`
 	TLS      *rawTLS                `yaml:"tls,omitempty" json:"tls,omitempty" jsonschema:"files for database servers at ssl"`
 	Bridge   *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
 }
