@@ -125,7 +125,7 @@ func (o object) database(s Switch) {
 // ownBridge checks the settings of a bridge, with the limits of the kernel
 // (br_stp_if.c, br_netlink.c).
 func (o object) ownBridge(s Switch, t *Topology) {
-	if s.Driver == DriverOVS || s.Driver == DriverOVN {
+	if s.Driver > DriverLinux {
 		o.conflict("bridge", "bridge settings with driver: "+s.Driver.String(), "driver: linux, or no bridge")
 	}
 	b := s.Bridge
