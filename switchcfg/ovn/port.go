@@ -34,7 +34,7 @@ var (
 	groupBPDU = guardGroup{"virt_vnet_bpdu_guard", "eth.dst == 01:80:c2:00:00:00"}
 	groupDHCP = guardGroup{
 		"virt_vnet_dhcp_guard",
-		"udp.src == 67 && ip4 || udp.dst == 68 && ip4 || udp.src == 547 && ip6 || udp.dst == 546 && ip6",
+		"(ip4 && (udp.src == 67 || udp.dst == 68)) || (ip6 && (udp.src == 547 || udp.dst == 546))",
 	}
 	groupRA = guardGroup{"virt_vnet_ra_guard", "icmp6.type == 134 || icmp6.type == 137"}
 )

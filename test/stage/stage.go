@@ -33,6 +33,8 @@ func Build(ctx context.Context, l *lab.Lab, t vnet.Topology) error {
 			err = l.AddOVSBridge(ctx, sw.Name)
 		case vnet.DriverLinux:
 			err = addLinuxBridge(ctx, l, t, sw)
+		case vnet.DriverOVN:
+			err = fmt.Errorf("switch %s: OVN takes a cluster of hosts, and not a stage", sw.Name)
 		}
 		if err != nil {
 			return err
