@@ -45,6 +45,15 @@ func TestSpecPage(t *testing.T) {
 	section(&b, "`networks.NAME`", network)
 	section(&b, "`networks.NAME.qos`, also of portgroups", network.Properties["qos"])
 	section(&b, "`networks.NAME.portgroups.NAME`", network.Properties["portgroups"].AdditionalProperties)
+	for _, key := range []string{"localnet", "dhcp"} {
+		section(&b, "`networks.NAME."+key+"`", network.Properties[key])
+	}
+	section(&b, "`networks.NAME.dhcp.routes[]`, also of routers", network.Properties["dhcp"].Properties["routes"].Items)
+	section(&b, "`networks.NAME.acls[]`", network.Properties["acls"].Items)
+	router := schema.Properties["routers"].AdditionalProperties
+	section(&b, "`routers.NAME`", router)
+	section(&b, "`routers.NAME.uplink`", router.Properties["uplink"])
+	section(&b, "`routers.NAME.dnat[]`", router.Properties["dnat"].Items)
 	guest := schema.Properties["guests"].AdditionalProperties
 	section(&b, "`guests.NAME`", guest)
 	section(&b, "`guests.NAME.nics[]`", guest.Properties["nics"].Items)

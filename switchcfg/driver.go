@@ -79,6 +79,27 @@ type Examiner interface {
 	Examine(ctx context.Context, want State) error
 }
 
+// Networker makes the networks of a switch on which they are more than a name:
+// with their routers, DHCP and ACLs. It belongs to one goroutine at a time.
+type Networker interface {
+	// PlanNetworks returns what [Networker.ApplyNetworks] would change, a line
+	// each. It changes nothing.
+	PlanNetworks(ctx context.Context, t *vnet.Topology, names []string) ([]string, error)
+	// ApplyNetworks makes the named networks as t has them, all or nothing, and
+	// removes those of them that t does not have on this switch. What belongs to
+	// networks that are not named stays as it is. It is idempotent.
+	//
+	// The error is [ErrNotOwned] where somebody else has made something of that
+	// name, or has ports in what is to be removed, and [ErrUnreachable] when it
+	// is not known whether the change was made: the next call finds out.
+	//
+	// undo puts everything back. It may be called after Close, which is then due
+	// again.
+	ApplyNetworks(ctx context.Context, t *vnet.Topology, names []string) (lines []string, undo func(context.Context) error, err error)
+	// Close frees the connection.
+	Close() error
+}
+
 // Adviser is a driver that knows what on a host spoils the traffic of a switch
 // whatever its ports are like.
 type Adviser interface {

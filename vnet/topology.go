@@ -14,12 +14,14 @@ import (
 // Topology is everything a spec declares. Objects are sorted by name; Expect and
 // Waivers are in the order of the spec.
 type Topology struct {
-	Hosts    []Host        `json:"hosts,omitempty"`
-	Switches []Switch      `json:"switches,omitempty"`
-	Networks []Network     `json:"networks,omitempty"`
-	Guests   []Guest       `json:"guests,omitempty"`
-	Expect   []Expectation `json:"expect,omitempty"`
-	Waivers  []Waiver      `json:"waivers,omitempty"`
+	Hosts       []Host        `json:"hosts,omitempty"`
+	Switches    []Switch      `json:"switches,omitempty"`
+	Networks    []Network     `json:"networks,omitempty"`
+	Routers     []Router      `json:"routers,omitempty"`
+	AddressSets []AddressSet  `json:"addressSets,omitempty"`
+	Guests      []Guest       `json:"guests,omitempty"`
+	Expect      []Expectation `json:"expect,omitempty"`
+	Waivers     []Waiver      `json:"waivers,omitempty"`
 }
 
 // Host is a machine with guests. Without any host in the spec, it is about the
@@ -53,6 +55,8 @@ type Switch struct {
 	TLS TLS `json:"tls,omitzero"`
 	// Bridge is what a Linux bridge itself is to be like.
 	Bridge Bridge `json:"bridge,omitzero"`
+	// Overlay is of an OVN switch.
+	Overlay Overlay `json:"overlay,omitzero"`
 }
 
 // Bridge is the settings of a Linux bridge itself (ip-link(8), bridge type).
@@ -198,10 +202,13 @@ type Network struct {
 	Policy     Policy      `json:"policy,omitzero"`
 	Portgroups []Portgroup `json:"portgroups,omitempty"`
 	// Subnet and Gateway say which addresses live here. libvirt serves them
-	// in nat and isolated networks; elsewhere only verify uses them.
+	// in nat and isolated networks, OVN in its own; elsewhere only verify uses
+	// them.
 	Subnet    netip.Prefix  `json:"subnet,omitzero"`
 	Gateway   netip.Addr    `json:"gateway,omitzero"`
 	OnFailure FailurePolicy `json:"onFailure,omitempty"`
+	// Logical is of a network on an OVN switch.
+	Logical Logical `json:"logical,omitzero"`
 }
 
 // Portgroup is a named variation of its network for some of the guests.
@@ -272,6 +279,8 @@ func (t *Topology) Sort() {
 	slices.SortFunc(t.Switches, func(a, b Switch) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Guests, func(a, b Guest) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(t.Routers, func(a, b Router) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(t.AddressSets, func(a, b AddressSet) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range t.Networks {
 		slices.SortFunc(t.Networks[i].Portgroups, func(a, b Portgroup) int { return cmp.Compare(a.Name, b.Name) })
 	}

@@ -40,6 +40,8 @@ func (t *Topology) Validate() []Problem {
 	v.hosts()
 	v.switches()
 	v.networks()
+	v.routers()
+	v.addressSets()
 	v.guests()
 	v.expectations()
 	v.waivers()
@@ -98,6 +100,7 @@ func (v *validator) switches() {
 			o.device("uplink", s.Uplink)
 		}
 		o.database(s)
+		o.overlay(s)
 		if s.Bridge.Owned {
 			o.ownBridge(s, v.topology)
 		}
@@ -168,6 +171,7 @@ func (v *validator) networks() {
 		o.policy(n.Policy)
 		o.addressing(n)
 		o.portgroups(n)
+		o.logical(n, v.topology)
 	}
 }
 
@@ -203,13 +207,8 @@ func (o object) bridge(n Network, t *Topology) {
 		o.missing("switch", "switch: the bridge its guests plug into")
 		return
 	}
-	sw, ok := t.Switch(n.Switch)
-	if !ok {
+	if _, ok := t.Switch(n.Switch); !ok {
 		o.unknown("switch", "switch "+n.Switch, "one of the spec's switches: "+listOr(switchNames(t), "none is declared"))
-	}
-	tagged := func(p Policy) bool { return !p.VLAN.IsZero() }
-	if sw.Driver == DriverOVN && slices.ContainsFunc(n.Policies(), tagged) {
-		o.conflict("vlan", "a VLAN on switch "+sw.Name+" with driver: ovn", "no VLAN: a network on OVN is a logical switch of its own")
 	}
 }
 

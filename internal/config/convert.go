@@ -20,6 +20,8 @@ func (s *Spec) merge() error {
 		mergeInto(&t.Hosts, s.files, "hosts", func(f file) map[string]rawHost { return f.raw.Hosts }, toHost),
 		mergeInto(&t.Switches, s.files, "switches", func(f file) map[string]rawSwitch { return f.raw.Switches }, toSwitch),
 		mergeInto(&t.Networks, s.files, "networks", func(f file) map[string]rawNetwork { return f.raw.Networks }, toNetwork),
+		mergeInto(&t.Routers, s.files, "routers", func(f file) map[string]rawRouter { return f.raw.Routers }, toRouter),
+		mergeInto(&t.AddressSets, s.files, "address_sets", func(f file) map[string]rawPrefixes { return f.raw.AddressSets }, toAddressSet),
 		mergeInto(&t.Guests, s.files, "guests", func(f file) map[string]rawGuest { return f.raw.Guests }, toGuest),
 	)
 	for _, f := range s.files {
@@ -70,6 +72,7 @@ func toHost(name string, r rawHost) vnet.Host {
 
 func toSwitch(name string, r rawSwitch) vnet.Switch {
 	s := vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink, Database: r.Database.value}
+	s.Overlay = vnet.Overlay{Encap: r.Encap.value, UnderlayMTU: r.UnderlayMTU.value, UnderlayIPv6: r.UnderlayIPv6.value}
 	if r.TLS != nil {
 		s.TLS = vnet.TLS(*r.TLS)
 	}
@@ -92,6 +95,7 @@ func toNetwork(name string, r rawNetwork) vnet.Network {
 		Name: name, Mode: r.Mode.value, Switch: r.Switch, Device: r.Device, Macvtap: r.Macvtap.value,
 		MTU: r.MTU.value, Policy: toPolicy(r.rawPolicy),
 		Subnet: r.Subnet.value, Gateway: r.Gateway.value, OnFailure: r.OnFailure.value,
+		Logical: toLogical(r),
 	}
 	switch {
 	case n.Mode == 0 && n.Switch != "":

@@ -31,8 +31,12 @@ func Encode(t vnet.Topology) ([]byte, error) {
 		raw.Switches[s.Name] = fromSwitch(s)
 	}
 	for _, n := range t.Networks {
+		if sw, ok := t.Switch(n.Switch); ok && n.MTU == sw.MTUFor(n) {
+			n.MTU = 0 // it follows from the switch
+		}
 		raw.Networks[n.Name] = fromNetwork(n)
 	}
+	raw.Routers, raw.AddressSets = fromRouters(t.Routers), fromAddressSets(t.AddressSets)
 	for _, g := range t.Guests {
 		raw.Guests[g.Name] = fromGuest(g)
 	}
@@ -76,6 +80,7 @@ func given[T comparable](v T) scalar[T] {
 func fromSwitch(s vnet.Switch) rawSwitch {
 	raw := rawSwitch{
 		Driver: given(s.Driver), Uplink: s.Uplink, Database: scalarOf(s.Database, len(s.Database) > 0), Bridge: fromBridge(s.Bridge),
+		Encap: given(s.Overlay.Encap), UnderlayMTU: given(s.Overlay.UnderlayMTU), UnderlayIPv6: given(s.Overlay.UnderlayIPv6),
 	}
 	if s.TLS != (vnet.TLS{}) {
 		tls := rawTLS(s.TLS)
@@ -103,6 +108,7 @@ func fromNetwork(n vnet.Network) rawNetwork {
 		MTU: given(n.MTU), rawPolicy: fromPolicy(n.Policy),
 		Subnet: given(n.Subnet), Gateway: given(n.Gateway), OnFailure: given(n.OnFailure),
 	}
+	raw.addLogical(n.Logical)
 	if n.Mode == vnet.ModeBridge {
 		raw.Mode = scalar[vnet.Mode]{} // switch implies it
 	}

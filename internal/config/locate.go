@@ -85,6 +85,7 @@ func (s *Spec) Alone(kind, name string) bool {
 	for _, f := range s.files {
 		if _, depth := f.line(kind + "." + name); depth == 2 {
 			lists := len(f.raw.Expect) + len(f.raw.Waivers)
+			lists += len(f.raw.Routers) + len(f.raw.AddressSets)
 			return lists+len(f.raw.Switches)+len(f.raw.Networks)+len(f.raw.Guests) == 1
 		}
 	}

@@ -102,6 +102,7 @@ func (s *Spec) finish() (*Spec, error) {
 		return nil, err
 	}
 	s.Topology.Sort()
+	s.Topology.Complete()
 	var found []*Error
 	for _, p := range s.Topology.Validate() {
 		found = append(found, s.locate(p))
@@ -153,6 +154,7 @@ func parse(name string, data []byte) (file, error) {
 		return f, &Error{File: name, Text: "a second YAML document: want one for each file"}
 	}
 	f.ownBridges()
+	f.serveDHCP()
 	if f.raw.Version != 0 && f.raw.Version != 1 {
 		return f, f.at("version", fmt.Sprintf("version %d: this virt-vnet reads version 1", f.raw.Version))
 	}
@@ -165,6 +167,16 @@ func (f file) ownBridges() {
 		if _, depth := f.line("switches." + name + ".bridge"); sw.Bridge == nil && depth == 3 {
 			sw.Bridge = &rawBridge{}
 			f.raw.Switches[name] = sw
+		}
+	}
+}
+
+// serveDHCP does the same for "dhcp:".
+func (f file) serveDHCP() {
+	for name, n := range f.raw.Networks {
+		if _, depth := f.line("networks." + name + ".dhcp"); n.DHCP == nil && depth == 3 {
+			n.DHCP = &rawDHCP{}
+			f.raw.Networks[name] = n
 		}
 	}
 }
@@ -244,7 +256,27 @@ func unknownKey(key, rawType string) string {
 }
 
 func keysOf(rawType string) []string {
-	for _, t := range []any{rawSpec{}, rawHost{}, rawSwitch{}, rawTLS{}, rawBridge{}, rawNetwork{}, rawQoS{}, rawPortgroup{}, rawGuest{}, rawNIC{}, rawExpectation{}, rawWaiver{}} {
+	for _, t := range []any{
+		rawSpec{},
+		rawHost{},
+		rawSwitch{},
+		rawTLS{},
+		rawBridge{},
+		rawNetwork{},
+		rawQoS{},
+		rawPortgroup{},
+		rawGuest{},
+		rawNIC{},
+		rawExpectation{},
+		rawWaiver{},
+		rawLocalnet{},
+		rawDHCP{},
+		rawRoute{},
+		rawACL{},
+		rawRouter{},
+		rawUplink{},
+		rawDNAT{},
+	} {
 		if rt := reflect.TypeOf(t); rt.Name() == rawType {
 			return yamlKeys(rt)
 		}

@@ -72,7 +72,41 @@ switches:
     driver: ovs
     database: ssl:192.0.2.1:6640, unix:/run/openvswitch/db.sock
     tls: {key: /etc/ovs/key.pem, certificate: /etc/ovs/cert.pem, ca: /etc/ovs/ca.pem}
+  br-int: {driver: ovn, encap: vxlan, underlay_mtu: 9000, underlay_ipv6: true}
+routers:
+  r1:
+    switch: br-int
+    uplink: {network: ext, address: 203.0.113.10/24, gateway: 203.0.113.1, chassis: [host1, host2]}
+    snat: [10.0.30.0/24]
+    dnat: [{external: 203.0.113.20, to: 10.0.30.11}]
+    routes: [{to: 10.8.0.0/16, via: 10.0.30.8}]
+address_sets:
+  admins: [10.7.0.0/16, 10.7.1.1, "2001:db8::/64"]
 networks:
+  app:
+    switch: br-int
+    subnet: 10.0.30.0/24
+    gateway: 10.0.30.1
+    router: r1
+    dhcp:
+      lease_time: 7200
+      dns: [9.9.9.9]
+      domain: example.org
+      routes: [{to: 10.9.0.0/16, via: 10.0.30.9}]
+    acls:
+      - {direction: in, action: allow, from: set admins, protocol: tcp, ports: [22, 80-89]}
+      - {direction: in, action: allow, from: web1, to: 10.0.30.11, protocol: icmp, priority: 5}
+      - {direction: in, action: drop, log: true}
+      - {direction: out, action: reject, to: network app}
+  ext:
+    switch: br-int
+    localnet: {physical: physnet1, vlan: 20}
+  plain:
+    switch: br-int
+    subnet: 10.0.31.0/24
+    gateway: 10.0.31.1
+    mtu: 1400
+    dhcp:
   edge:
     mode: macvtap
     device: eno1
@@ -150,6 +184,7 @@ func wantFull() vnet.Topology {
 			{Name: "kvm2", URI: "qemu+ssh://kvm2/system", Chassis: "b7f1"},
 		},
 		Switches: []vnet.Switch{
+			{Name: "br-int", Driver: vnet.DriverOVN, Overlay: vnet.Overlay{Encap: vnet.EncapVXLAN, UnderlayMTU: 9000, UnderlayIPv6: true}},
 			{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0", Bridge: vnet.Bridge{
 				Owned: true, VLANFiltering: vnet.ToggleOn, DefaultPVID: vnet.Given[vnet.VLANID](0), STP: vnet.ToggleOff,
 				Priority: vnet.Given(4096), ForwardDelay: 2 * time.Second,
@@ -164,8 +199,29 @@ func wantFull() vnet.Topology {
 				TLS: vnet.TLS{Key: "/etc/ovs/key.pem", Certificate: "/etc/ovs/cert.pem", CA: "/etc/ovs/ca.pem"},
 			},
 		},
+		Routers: []vnet.Router{{
+			Name: "r1", Switch: "br-int",
+			Uplink: vnet.Uplink{
+				Network: "ext", Address: netip.MustParsePrefix("203.0.113.10/24"), Gateway: netip.MustParseAddr("203.0.113.1"),
+				Chassis: []string{"host1", "host2"},
+			},
+			SNAT:   []netip.Prefix{netip.MustParsePrefix("10.0.30.0/24")},
+			DNAT:   []vnet.DNAT{{External: netip.MustParseAddr("203.0.113.20"), To: netip.MustParseAddr("10.0.30.11")}},
+			Routes: []vnet.Route{{To: netip.MustParsePrefix("10.8.0.0/16"), Via: netip.MustParseAddr("10.0.30.8")}},
+		}},
+		AddressSets: []vnet.AddressSet{{Name: "admins", Addresses: []netip.Prefix{
+			netip.MustParsePrefix("10.7.0.0/16"), netip.MustParsePrefix("10.7.1.1/32"), netip.MustParsePrefix("2001:db8::/64"),
+		}}},
 		Networks: []vnet.Network{
+			{
+				Name: "app", Mode: vnet.ModeBridge, Switch: "br-int", MTU: 8930,
+				Subnet: netip.MustParsePrefix("10.0.30.0/24"), Gateway: netip.MustParseAddr("10.0.30.1"), Logical: wantLogical(),
+			},
 			{Name: "edge", Mode: vnet.ModeMacvtap, Device: "eno1", Macvtap: vnet.MacvtapPrivate},
+			{
+				Name: "ext", Mode: vnet.ModeBridge, Switch: "br-int",
+				Logical: vnet.Logical{Localnet: vnet.Localnet{Physical: "physnet1", VLAN: 20}},
+			},
 			{
 				Name: "lan", Mode: vnet.ModeBridge, Switch: "br0",
 				Policy: vnet.Policy{
@@ -184,6 +240,11 @@ func wantFull() vnet.Topology {
 				},
 			},
 			{Name: "nat1", Mode: vnet.ModeNAT, Subnet: netip.MustParsePrefix("192.168.150.0/24")},
+			{
+				Name: "plain", Mode: vnet.ModeBridge, Switch: "br-int", MTU: 1400,
+				Subnet: netip.MustParsePrefix("10.0.31.0/24"), Gateway: netip.MustParseAddr("10.0.31.1"),
+				Logical: vnet.Logical{DHCP: vnet.DHCP{Serve: true}},
+			},
 			{
 				Name: "trunk", Mode: vnet.ModeBridge, Switch: "ovs0", MTU: 9000,
 				Policy: vnet.Policy{VLAN: vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 10, Last: 10}, {First: 20, Last: 29}}, Native: 10}},
@@ -204,6 +265,28 @@ func wantFull() vnet.Topology {
 			Code: "WRONG_VLAN", Guest: "web1", Network: "trunk", Owner: "alice@example.org",
 			Until: time.Date(2027, 1, 31, 0, 0, 0, 0, time.Local), Reason: "moves next week",
 		}},
+	}
+}
+
+func wantLogical() vnet.Logical {
+	return vnet.Logical{
+		Router: "r1",
+		DHCP: vnet.DHCP{
+			Serve: true, LeaseTime: 2 * time.Hour, DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9")}, Domain: "example.org",
+			Routes: []vnet.Route{{To: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.0.30.9")}},
+		},
+		ACLs: []vnet.ACL{
+			{
+				Direction: vnet.DirectionIn, Action: vnet.ActionAllow, From: vnet.Peer{Set: "admins"},
+				Protocol: vnet.ProtocolTCP, Ports: vnet.PortRanges{{First: 22, Last: 22}, {First: 80, Last: 89}},
+			},
+			{
+				Direction: vnet.DirectionIn, Action: vnet.ActionAllow, From: vnet.Peer{Guest: "web1"},
+				To: vnet.Peer{Prefix: netip.MustParsePrefix("10.0.30.11/32")}, Protocol: vnet.ProtocolICMP, Priority: 5,
+			},
+			{Direction: vnet.DirectionIn, Action: vnet.ActionDrop, Log: true},
+			{Direction: vnet.DirectionOut, Action: vnet.ActionReject, To: vnet.Peer{Network: "app"}},
+		},
 	}
 }
 

@@ -17,14 +17,19 @@ import (
 // The types of this file mirror the YAML. Field order is the order in which
 // Encode writes them; the jsonschema tags are the schema's descriptions.
 
+// rawPrefixes is addresses and prefixes.
+type rawPrefixes []scalar[prefix]
+
 type rawSpec struct {
-	Version  int                   `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"format of this file: 1"`
-	Hosts    map[string]rawHost    `yaml:"hosts,omitempty" json:"hosts,omitempty" jsonschema:"machines with guests, by name; apply works on all of them, and without any on the one that it connects to"`
-	Switches map[string]rawSwitch  `yaml:"switches,omitempty" json:"switches,omitempty" jsonschema:"bridges of the host that guests plug into, by name"`
-	Networks map[string]rawNetwork `yaml:"networks,omitempty" json:"networks,omitempty" jsonschema:"networks by name; each is one libvirt network"`
-	Guests   map[string]rawGuest   `yaml:"guests,omitempty" json:"guests,omitempty" jsonschema:"what is expected of guests, by libvirt domain name; guests not listed are wired all the same"`
-	Expect   []rawExpectation      `yaml:"expect,omitempty" json:"expect,omitempty" jsonschema:"what verify is to find besides what follows from the networks; each item has from, and exactly one of reach, deny, tcp, dns, or to with latency or loss"`
-	Waivers  []rawWaiver           `yaml:"waivers,omitempty" json:"waivers,omitempty" jsonschema:"problems that are known: verify still reports them, and does not fail because of them; each item has at least one of code, guest and network"`
+	Version     int                    `yaml:"version,omitempty" json:"version,omitempty" jsonschema:"format of this file: 1"`
+	Hosts       map[string]rawHost     `yaml:"hosts,omitempty" json:"hosts,omitempty" jsonschema:"machines with guests, by name; apply works on all of them, and without any on the one that it connects to"`
+	Switches    map[string]rawSwitch   `yaml:"switches,omitempty" json:"switches,omitempty" jsonschema:"bridges of the host that guests plug into, by name"`
+	Networks    map[string]rawNetwork  `yaml:"networks,omitempty" json:"networks,omitempty" jsonschema:"networks by name; each is one libvirt network"`
+	Routers     map[string]rawRouter   `yaml:"routers,omitempty" json:"routers,omitempty" jsonschema:"logical routers between networks on an OVN switch, by name"`
+	AddressSets map[string]rawPrefixes `yaml:"address_sets,omitempty" json:"address_sets,omitempty" jsonschema:"addresses and prefixes that acls name as set NAME, by name"`
+	Guests      map[string]rawGuest    `yaml:"guests,omitempty" json:"guests,omitempty" jsonschema:"what is expected of guests, by libvirt domain name; guests not listed are wired all the same"`
+	Expect      []rawExpectation       `yaml:"expect,omitempty" json:"expect,omitempty" jsonschema:"what verify is to find besides what follows from the networks; each item has from, and exactly one of reach, deny, tcp, dns, or to with latency or loss"`
+	Waivers     []rawWaiver            `yaml:"waivers,omitempty" json:"waivers,omitempty" jsonschema:"problems that are known: verify still reports them, and does not fail because of them; each item has at least one of code, guest and network"`
 }
 
 type rawHost struct {
@@ -33,11 +38,14 @@ type rawHost struct {
 }
 
 type rawSwitch struct {
-	Driver   scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch, ovn for the integration bridge of OVN"`
-	Uplink   string                 `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
-	Database scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host; with ovn the northbound ones"`
-	TLS      *rawTLS                `yaml:"tls,omitempty" json:"tls,omitempty" jsonschema:"files for database servers at ssl"`
-	Bridge   *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
+	Driver       scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch, ovn for the integration bridge of OVN"`
+	Uplink       string                 `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
+	Database     scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host, or the northbound database of OVN on it"`
+	TLS          *rawTLS                `yaml:"tls,omitempty" json:"tls,omitempty" jsonschema:"files for database servers at ssl"`
+	Encap        scalar[vnet.Encap]     `yaml:"encap,omitempty" json:"encap,omitempty" jsonschema:"what tunnels between hosts are, as the hosts' ovn-encap-type (OVN, default geneve)"`
+	UnderlayMTU  scalar[int]            `yaml:"underlay_mtu,omitempty" json:"underlay_mtu,omitempty" jsonschema:"MTU of the network between the hosts, from which the guests' follows (OVN, default 1500)"`
+	UnderlayIPv6 scalar[bool]           `yaml:"underlay_ipv6,omitempty" json:"underlay_ipv6,omitempty" jsonschema:"tunnels are between IPv6 addresses (OVN)"`
+	Bridge       *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
 }
 
 type rawTLS struct {
@@ -106,12 +114,66 @@ type rawNetwork struct {
 	Switch     string                   `yaml:"switch,omitempty" json:"switch,omitempty" jsonschema:"switch of a bridge network"`
 	Device     string                   `yaml:"device,omitempty" json:"device,omitempty" jsonschema:"host device of a macvtap network"`
 	Macvtap    scalar[vnet.MacvtapMode] `yaml:"macvtap,omitempty" json:"macvtap,omitempty" jsonschema:"how macvtaps on the device reach each other"`
-	MTU        scalar[int]              `yaml:"mtu,omitempty" json:"mtu,omitempty" jsonschema:"MTU in bytes, 68 to 65535"`
+	MTU        scalar[int]              `yaml:"mtu,omitempty" json:"mtu,omitempty" jsonschema:"MTU in bytes, 68 to 65535; default with OVN, unless with localnet, what tunnels leave of underlay_mtu"`
 	rawPolicy  `yaml:",inline"`
 	Portgroups map[string]rawPortgroup    `yaml:"portgroups,omitempty" json:"portgroups,omitempty" jsonschema:"variations for some guests, by name; each replaces the network's VLANs and flags as a whole"`
 	Subnet     scalar[netip.Prefix]       `yaml:"subnet,omitempty" json:"subnet,omitempty" jsonschema:"addresses that live here, such as 10.0.20.0/24"`
 	Gateway    scalar[netip.Addr]         `yaml:"gateway,omitempty" json:"gateway,omitempty" jsonschema:"router of the subnet"`
 	OnFailure  scalar[vnet.FailurePolicy] `yaml:"on_failure,omitempty" json:"on_failure,omitempty" jsonschema:"when the hook cannot wire a guest: refuse its start (default) or warn"`
+
+	Router   string       `yaml:"router,omitempty" json:"router,omitempty" jsonschema:"logical router that has the gateway's address (OVN)"`
+	Localnet *rawLocalnet `yaml:"localnet,omitempty" json:"localnet,omitempty" jsonschema:"join the network to a physical one (OVN)"`
+	DHCP     *rawDHCP     `yaml:"dhcp,omitempty" json:"dhcp,omitempty" jsonschema:"answer the guests' DHCP, also without any setting: with the address, the gateway and the MTU (OVN)"`
+	ACLs     []rawACL     `yaml:"acls,omitempty" json:"acls,omitempty" jsonschema:"what may pass to and from the guests; the first that matches counts, and what none matches passes (OVN)"`
+}
+
+type rawLocalnet struct {
+	Physical string              `yaml:"physical,omitempty" json:"physical" jsonschema:"the physical network's name in the hosts' ovn-bridge-mappings"`
+	VLAN     scalar[vnet.VLANID] `yaml:"vlan,omitempty" json:"vlan,omitempty" jsonschema:"VLAN that the network is there, 1 to 4094; default untagged"`
+}
+
+type rawDHCP struct {
+	LeaseTime scalar[int]          `yaml:"lease_time,omitempty" json:"lease_time,omitempty" jsonschema:"seconds that guests may use their address; default 3600"`
+	Server    scalar[netip.Addr]   `yaml:"server,omitempty" json:"server,omitempty" jsonschema:"address that the answers come from; default gateway"`
+	DNS       []scalar[netip.Addr] `yaml:"dns,omitempty" json:"dns,omitempty" jsonschema:"DNS servers"`
+	Domain    string               `yaml:"domain,omitempty" json:"domain,omitempty" jsonschema:"DNS domain of the guests"`
+	Routes    []rawRoute           `yaml:"routes,omitempty" json:"routes,omitempty" jsonschema:"routes besides the one to gateway"`
+}
+
+type rawRoute struct {
+	To  scalar[prefix]     `yaml:"to,omitempty" json:"to" jsonschema:"a prefix, such as 10.0.0.0/8"`
+	Via scalar[netip.Addr] `yaml:"via,omitempty" json:"via" jsonschema:"the next router's address"`
+}
+
+type rawACL struct {
+	Direction scalar[vnet.Direction]  `yaml:"direction,omitempty" json:"direction" jsonschema:"in, to the guests, or out, from them"`
+	Action    scalar[vnet.Action]     `yaml:"action,omitempty" json:"action" jsonschema:"allow, with the answers; drop; or reject, and say so"`
+	From      scalar[vnet.Peer]       `yaml:"from,omitempty" json:"from,omitempty" jsonschema:"who sends: a guest, GUEST/NETWORK, network NAME, set NAME, an address or a prefix; default anybody"`
+	To        scalar[vnet.Peer]       `yaml:"to,omitempty" json:"to,omitempty" jsonschema:"who it is for, as from; default anybody"`
+	Protocol  scalar[vnet.Protocol]   `yaml:"protocol,omitempty" json:"protocol,omitempty" jsonschema:"default any of IP"`
+	Ports     scalar[vnet.PortRanges] `yaml:"ports,omitempty" json:"ports,omitempty" jsonschema:"ports that it is sent to, such as 22,8000-8100"`
+	Log       scalar[bool]            `yaml:"log,omitempty" json:"log,omitempty" jsonschema:"log each in ovn-controller's log"`
+	Priority  scalar[int]             `yaml:"priority,omitempty" json:"priority,omitempty" jsonschema:"1 to 32767, the highest counts; default by the order, from 2000 down"`
+}
+
+type rawRouter struct {
+	Switch string      `yaml:"switch,omitempty" json:"switch" jsonschema:"an OVN switch"`
+	Uplink *rawUplink  `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"the way out"`
+	SNAT   rawPrefixes `yaml:"snat,omitempty" json:"snat,omitempty" jsonschema:"prefixes that reach the outside from the uplink's address"`
+	DNAT   []rawDNAT   `yaml:"dnat,omitempty" json:"dnat,omitempty" jsonschema:"addresses outside that reach a guest"`
+	Routes []rawRoute  `yaml:"routes,omitempty" json:"routes,omitempty" jsonschema:"routes besides those to its networks and to the uplink's gateway"`
+}
+
+type rawUplink struct {
+	Network string               `yaml:"network,omitempty" json:"network" jsonschema:"a network with localnet"`
+	Address scalar[netip.Prefix] `yaml:"address,omitempty" json:"address" jsonschema:"the router's own, such as 203.0.113.10/24"`
+	Gateway scalar[netip.Addr]   `yaml:"gateway,omitempty" json:"gateway,omitempty" jsonschema:"the next router, for all that is not known"`
+	Chassis []string             `yaml:"chassis,omitempty" json:"chassis" jsonschema:"system-ids of the hosts that the traffic leaves by: the first that is up"`
+}
+
+type rawDNAT struct {
+	External scalar[netip.Addr] `yaml:"external,omitempty" json:"external" jsonschema:"address outside"`
+	To       scalar[netip.Addr] `yaml:"to,omitempty" json:"to" jsonschema:"address of the guest"`
 }
 
 type rawPortgroup struct {
@@ -184,6 +246,8 @@ func (s *scalar[T]) parse(node *yaml.Node) error {
 		return parseRanges(node, value)
 	case *vnet.Allow:
 		return parseAllow(node, value)
+	case *vnet.PortRanges:
+		return parsePorts(node, value)
 	}
 	if node.Kind != yaml.ScalarNode {
 		return fmt.Errorf("want a single value, got a %s", kindName(node.Kind))
@@ -246,6 +310,18 @@ func parseRanges(node *yaml.Node, ranges *vnet.VLANRanges) error {
 		*ranges = append(*ranges, more...)
 	}
 	*ranges = ranges.Normal()
+	return nil
+}
+
+// parsePorts takes "22,8000-8100", 22 and [22, 8000-8100].
+func parsePorts(node *yaml.Node, ports *vnet.PortRanges) error {
+	for _, item := range items(node) {
+		more, err := vnet.ParsePortRanges(item.Value)
+		if err != nil {
+			return err
+		}
+		*ports = append(*ports, more...)
+	}
 	return nil
 }
 

@@ -6,12 +6,30 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
+
+// prefix is a prefix, or an address alone.
+type prefix struct{ netip.Prefix }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *prefix) UnmarshalText(text []byte) (err error) {
+	p.Prefix, err = vnet.ParsePrefix(string(text))
+	return err
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p prefix) MarshalText() ([]byte, error) {
+	if p.IsSingleIP() {
+		return p.Addr().MarshalText()
+	}
+	return p.Prefix.MarshalText()
+}
 
 // service is "db1:5432": somebody, as yet unread, and a port.
 type service struct {

@@ -31,6 +31,19 @@ func OpenWith(ctx context.Context, sw vnet.Switch, options ...linux.Option) (swi
 	return nil, fmt.Errorf("switch %s: no driver %s: want one of %v", sw.Name, sw.Driver, vnet.Drivers())
 }
 
+// OpenNetworker opens what makes the networks of sw. It reports false for a
+// switch on which a network is no more than its ports. The caller closes it.
+func OpenNetworker(ctx context.Context, sw vnet.Switch) (n switchcfg.Networker, ok bool, err error) {
+	if sw.Driver != vnet.DriverOVN {
+		return nil, false, nil
+	}
+	networks, err := ovn.OpenNetworks(ctx, sw)
+	if err != nil {
+		return nil, true, err
+	}
+	return networks, true, nil
+}
+
 // opened keeps a nil driver from becoming an interface that is not nil.
 func opened[D switchcfg.Driver](d D, err error) (switchcfg.Driver, error) {
 	if err != nil {

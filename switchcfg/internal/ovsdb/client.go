@@ -29,7 +29,8 @@ type Client struct {
 	Endpoints vnet.Endpoints
 	TLS       vnet.TLS
 
-	conn *Conn // nil when there is none
+	conn    *Conn // nil when there is none
+	version string
 }
 
 // Close ends the connection.
@@ -174,6 +175,7 @@ func (c *Client) Schema(ctx context.Context) (Schema, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s answers with something else than a schema", c.Endpoints)
 	}
+	c.version, _ = members["version"].(string)
 	schema := Schema{}
 	for name, table := range tables {
 		members, _ := table.(map[string]any)
@@ -185,3 +187,6 @@ func (c *Client) Schema(ctx context.Context) (Schema, error) {
 	}
 	return schema, nil
 }
+
+// SchemaVersion is the version of the schema that was asked for last.
+func (c *Client) SchemaVersion() string { return c.version }
