@@ -121,8 +121,9 @@ func checkSwitch(ctx context.Context, changes []networkChange) (err error) {
 }
 
 // apply makes the networks so: the records first, because a guest that starts
-// in between must find them, then libvirt, then the ports of guests that run.
-// A network that libvirt refuses gets its old record back.
+// in between must find them, then what switches themselves have of them, then
+// libvirt, then the ports of guests that run. A network that libvirt refuses
+// gets its old record back, and when it takes none the switches are as before.
 func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) error {
 	changes, err := s.changesFor(networks)
 	if err != nil {
@@ -144,15 +145,19 @@ func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) er
 			return errors.Join(err, takeBack(undo))
 		}
 	}
+	made, _, err := s.makeNetworks(ctx, std, networks)
+	if err != nil {
+		return errors.Join(err, takeBack(made), takeBack(undo))
+	}
 	done, err := s.conn.EnsureNetworks(ctx, xmls, virtapi.EnsureOptions{Autostart: true, Start: true})
 	for i := range changes {
 		if i < len(done) && done[i].Outcome != 0 {
 			writeEnsured(std, done[i])
-			undo[i] = nil
+			undo[i], made = nil, nil
 		}
 	}
 	if err != nil {
-		return errors.Join(err, takeBack(undo))
+		return errors.Join(err, takeBack(made), takeBack(undo))
 	}
 	if !s.local {
 		return nil

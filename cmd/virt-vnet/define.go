@@ -341,5 +341,8 @@ func keepNetwork(c *cli.Context, spec *config.Spec, n vnet.Network) error {
 			}
 		}
 	}
+	if sw, ok := spec.Topology.Switch(n.Switch); ok && n.MTU == sw.MTUFor(n) {
+		n.MTU = 0 // it follows from the switch
+	}
 	return config.Write(networkFile(c, n.Name), vnet.Topology{Networks: []vnet.Network{n}})
 }

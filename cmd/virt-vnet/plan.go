@@ -27,6 +27,7 @@ type sitePlan struct {
 	// Host is the host of the spec, each of which has a plan of its own.
 	Host     string            `json:"host,omitempty"`
 	Switches []switchPlan      `json:"switches"`
+	Logical  []logicalPlan     `json:"logical"`
 	Networks []networkPlan     `json:"networks"`
 	Guests   []hooks.GuestPlan `json:"guests"`
 }
@@ -77,7 +78,10 @@ func planCommand(std stdio) *cli.Command {
 
 // plan compares the spec with libvirt and with the ports of running guests.
 func (s *site) plan(ctx context.Context) (sitePlan, error) {
-	plan := sitePlan{Version: planVersion, Host: s.host, Switches: []switchPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{}}
+	plan := sitePlan{
+		Version: planVersion, Host: s.host,
+		Switches: []switchPlan{}, Logical: []logicalPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{},
+	}
 	changes, err := s.changesFor(s.topology.Networks)
 	if err != nil {
 		return plan, err
@@ -90,6 +94,9 @@ func (s *site) plan(ctx context.Context) (sitePlan, error) {
 		if plan.Switches, err = s.switchPlans(ctx, defined); err != nil {
 			return plan, err
 		}
+	}
+	if plan.Logical, err = s.logicalPlans(ctx); err != nil {
+		return plan, err
 	}
 	for _, c := range changes {
 		n, err := s.networkPlan(c, defined)
@@ -151,6 +158,7 @@ func (s *site) recordDiffers(c networkChange) bool {
 
 func (p sitePlan) pending() bool {
 	return slices.ContainsFunc(p.Switches, func(sw switchPlan) bool { return len(sw.Changes) > 0 }) ||
+		slices.ContainsFunc(p.Logical, func(l logicalPlan) bool { return len(l.Changes) > 0 }) ||
 		slices.ContainsFunc(p.Networks, func(n networkPlan) bool { return n.Action != actionNone }) ||
 		slices.ContainsFunc(p.Guests, func(g hooks.GuestPlan) bool {
 			return slices.ContainsFunc(g.NICs, func(nic hooks.NICPlan) bool { return len(nic.Changes) > 0 })
@@ -167,6 +175,9 @@ func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
 	}
 	for _, sw := range plan.Switches {
 		writeSwitchPlan(std, sw)
+	}
+	for _, l := range plan.Logical {
+		writeSwitchPlan(std, switchPlan{Name: l.Switch + ", for all hosts", Changes: l.Changes})
 	}
 	for _, n := range plan.Networks {
 		fmt.Fprintf(std.out, "network %-12s %s\n", n.Name, words[n.Action])

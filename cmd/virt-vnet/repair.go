@@ -42,9 +42,13 @@ func repairGuests(c *cli.Context, std stdio, s *site) error {
 	if err != nil {
 		return err
 	}
+	logical, err := s.repairNetworks(c.Context, std)
+	if err != nil {
+		return err
+	}
 	changed, err := s.repair(c.Context, std, func(d libvirtnet.Domain) bool { return wanted(d.Name) })
 	err = errors.Join(err, s.tidySwitches(c.Context))
-	if err == nil && changed+own == 0 {
+	if err == nil && changed+own+logical == 0 {
 		fmt.Fprintln(std.out, "nothing to repair: every port is as its network says")
 	}
 	return err

@@ -38,10 +38,15 @@ func undefineNetworkCommand(std stdio) *cli.Command {
 	}
 }
 
-// undefineNetwork goes the way of apply backwards: libvirt, which may refuse,
-// then the record, then the file. Record and file are this machine's.
+// undefineNetwork goes the way of apply backwards: what its switch has of it,
+// then libvirt, which both may refuse, then the record, then the file. Record and
+// file are this machine's.
 func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, name string) error {
-	err := s.conn.RemoveNetwork(c.Context, name)
+	undo, err := s.unmakeNetwork(c.Context, std, name)
+	if err != nil {
+		return err
+	}
+	err = s.conn.RemoveNetwork(c.Context, name)
 	if errors.Is(err, virtapi.ErrNoNetwork) && s.local {
 		// Only the record may be left, of a network that virsh removed.
 		if _, noRecord := s.store.Network(name); noRecord == nil {
@@ -49,7 +54,7 @@ func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, nam
 		}
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, takeBack([]func() error{undo}))
 	}
 	if !s.local {
 		fmt.Fprintf(std.out, "network %s: removed\n", name)
