@@ -25,6 +25,12 @@
 // ports of a port group by one rule each: virt_vnet_bpdu_guard,
 // virt_vnet_dhcp_guard and virt_vnet_ra_guard.
 //
+// [Networks] makes the networks themselves, from any machine: the logical switch,
+// its port group, DHCP options and ACLs, its port to a physical network, and
+// routers. All of that carries virt-vnet-part=network besides whose it is
+// (virt-vnet-network, virt-vnet-router, virt-vnet-address-set). It is compared as
+// rows; rows without the mark, and keys of others in ours, stay as they are.
+//
 // Out of scope: making the integration bridge, and the southbound database, which
 // is ovn-controller's.
 package ovn

@@ -4,6 +4,7 @@
 package ovn
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -174,5 +176,33 @@ func TestDiffRemovesTheRouterLast(t *testing.T) {
 	got := lines(diff(objects{}, have, everything))
 	if len(got) != len(have) || !slices.Contains(got, "logical router r1: remove") {
 		t.Errorf("%d of %d are removed: %q", len(got), len(have), got)
+	}
+}
+
+// TestCheck wants a version of OVN that lacks something named before anything is
+// asked of it, and only where it is needed.
+func TestCheck(t *testing.T) {
+	schema := ovsdb.Schema{}
+	for table, k := range kinds {
+		schema[table] = map[string]bool{}
+		for _, column := range k.columns {
+			schema[table][column] = true
+		}
+	}
+	n := &Networks{nb: northbound(site().Switches[0]), schema: schema}
+	if err := n.check(wanted(site(), everything)); err != nil {
+		t.Error(err)
+	}
+	delete(schema[tableACL], "severity")
+	err := n.check(wanted(site(), everything))
+	if !errors.Is(err, switchcfg.ErrUnsupported) || !strings.Contains(err.Error(), "network app, acl ") ||
+		!strings.Contains(err.Error(), "no column severity in the table ACL") {
+		t.Errorf("got error %v", err)
+	}
+	if err := n.check(wanted(site(), set([]string{"db-net"}))); err != nil {
+		t.Errorf("a network without ACLs: %v", err)
+	}
+	if slices.Contains(n.columns(tableACL), "severity") {
+		t.Error("a column is asked for that is not there")
 	}
 }
