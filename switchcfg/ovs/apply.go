@@ -33,29 +33,41 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		if err != nil {
 			return nil, fmt.Errorf("switch %s: %w", d.name, err)
 		}
-		if len(tx.ops) == 0 {
-			return plan.Changes, nil
-		}
-		goal, err := d.commit(ctx, tx)
-		d.last.outdated = true
-		switch {
-		case ovsdb.IsConflict(err):
+		made, err := d.carryOut(ctx, tx)
+		if ovsdb.IsConflict(err) {
 			continue
-		case errors.Is(err, switchcfg.ErrUnreachable):
-			return plan.Changes, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
-		case err != nil:
-			return nil, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
 		}
-		if err := d.inForce(ctx, goal, tx); err != nil {
-			return plan.Changes, fmt.Errorf("switch %s: %w", d.name, err)
+		if err == nil {
+			err = d.setGuards(ctx, plan, tx.seen)
 		}
-		return plan.Changes, nil
+		if err != nil {
+			err = fmt.Errorf("switch %s: %w", d.name, err)
+		}
+		if !made {
+			return nil, err
+		}
+		return plan.Changes, err
 	}
 	return nil, fmt.Errorf("switch %s: %w: its ports keep changing", d.name, switchcfg.ErrUnreachable)
 }
 
+// carryOut makes the transaction, if there is anything to do, and waits until it
+// is in force. made says that it was, or may have been, made.
+func (d *Driver) carryOut(ctx context.Context, tx *transaction) (made bool, err error) {
+	if len(tx.ops) == 0 {
+		return true, nil
+	}
+	goal, err := d.commit(ctx, tx)
+	d.last.outdated = true
+	if err != nil {
+		return errors.Is(err, switchcfg.ErrUnreachable), fmt.Errorf("change %s: %w", tx, err)
+	}
+	return true, d.inForce(ctx, goal, tx)
+}
+
 // transaction is operations under construction.
 type transaction struct {
+	seen   view
 	bridge ovsdb.UUID
 	ops    []ovsdb.Operation
 	// all names every device of the plan.
@@ -85,7 +97,7 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (
 	if err != nil {
 		return nil, fmt.Errorf("look devices up: %w", err)
 	}
-	tx.bridge = v.bridge
+	tx.seen, tx.bridge = v, v.bridge
 	tx.guard(v, d.name)
 	guards := len(tx.ops)
 	for _, c := range plan.Changes {
@@ -173,8 +185,8 @@ func changed(c switchcfg.Change, ids ovsdb.Dict) ovsdb.Row {
 	if isolated := after.Flags[switchcfg.FlagIsolated]; isolated != vnet.ToggleLeave && before.Flags[switchcfg.FlagIsolated] != isolated {
 		columns["protected"] = isolated == vnet.ToggleOn
 	}
-	if c.Before.Owner != c.After.Owner {
-		columns["external_ids"] = remark(ids, c.After.Owner)
+	if to := remark(ids, c.After); !maps.Equal(to, ids) {
+		columns["external_ids"] = to
 	}
 	return columns
 }
@@ -197,7 +209,7 @@ func (tx *transaction) add(c switchcfg.Change) {
 	columns["name"] = c.Device
 	columns["interfaces"] = device
 	columns["protected"] = c.After.Settings.Flags[switchcfg.FlagIsolated] == vnet.ToggleOn
-	columns["external_ids"] = mark(c.After.Owner)
+	columns["external_ids"] = mark(c.After)
 	columns["other_config"] = ovsdb.Dict{"transient": "true"}
 	tx.ops = append(tx.ops,
 		ovsdb.Operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},

@@ -22,6 +22,17 @@
 // is what "trunk: all" asks for. What these cannot say, such as
 // vlan_mode=dot1q-tunnel, is observed as the set's Extra.
 //
-// Out of scope: making bridges, OVN, OpenFlow, QoS, bonds, and databases on
-// other hosts.
+// Guards ([switchcfg.Guard]) are OpenFlow flows with a cookie of ours,
+// 0x76697274 in its upper half, in tables 240 to 243. In table 0 there is one for
+// each guarded port, above whatever others have there: it sends what comes from
+// the guest through those tables and then, if it may pass, back to table 0, where
+// the flows of others see it as if there were no guard (but for the highest bit of
+// register 15). ovs-ofctl(8) writes them, all of a plan at once or none. They
+// need a bridge that tells the ports of first fragments ("ovs-ofctl set-frags
+// nx-match"), which the first guard turns on. ovs-vswitchd forgets them when it
+// ends; the next look tells. Against a Linux bridge there are these differences:
+// a frame with an 802.2 header is dropped, unless it is SNAP's for an Ethernet
+// type, which is looked into; so is a header chain of IPv6.
+//
+// Out of scope: making bridges, OVN, QoS, bonds, and databases on other hosts.
 package ovs

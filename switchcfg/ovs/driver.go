@@ -34,12 +34,16 @@ type Driver struct {
 	links  *rtnl.Conn
 	db     *ovsdb.Client
 	last   view // what was seen last
+	// protocols are the versions of OpenFlow that the bridge speaks, or none
+	// when it speaks all.
+	protocols []string
 }
 
 var (
 	_ switchcfg.Driver    = (*Driver)(nil)
 	_ switchcfg.Learner   = (*Driver)(nil)
 	_ switchcfg.Vantager  = (*Driver)(nil)
+	_ switchcfg.Sweeper   = (*Driver)(nil)
 	_ switchcfg.Inspector = (*Driver)(nil)
 )
 
@@ -74,9 +78,11 @@ func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, erro
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
 	}
 	d.links = links
-	results, err := d.transact(ctx, d.readBridge())
+	results, err := d.transact(ctx, d.readBridge("protocols"))
 	if err == nil {
-		_, err = d.bridge(results)
+		var bridge record
+		bridge, err = d.bridge(results)
+		d.protocols = bridge.Protocols
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("switch %s: %w", sw.Name, err), d.Close())
@@ -101,13 +107,18 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 		missing[f] = "Open vSwitch has no such setting for a port"
 	}
 	for _, f := range []switchcfg.Feature{
-		switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard,
 		switchcfg.FeatureInbound, switchcfg.FeatureOutbound, switchcfg.FeaturePriority,
 	} {
 		missing[f] = "virt-vnet has no " + string(f) + " for Open vSwitch"
 	}
 	missing[switchcfg.FlagBPDUGuard.Feature()] = "Open vSwitch has no BPDU guard"
 	delete(missing, switchcfg.FeatureVLAN)
+	for _, f := range []switchcfg.Feature{switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard} {
+		delete(missing, f)
+		if reason := d.lacksOpenFlow(); reason != "" {
+			missing[f] = reason
+		}
+	}
 	delete(missing, switchcfg.FlagIsolated.Feature())
 	return switchcfg.Capabilities{Switch: d.name, Missing: missing}
 }

@@ -30,6 +30,9 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 	if err != nil {
 		return switchcfg.State{}, fmt.Errorf("switch %s: look devices up: %w", d.name, err)
 	}
+	if err := d.addGuards(ctx, v, ports); err != nil {
+		return switchcfg.State{}, fmt.Errorf("switch %s: %w", d.name, err)
+	}
 	return switchcfg.State{Switch: d.name, Ports: ports}, nil
 }
 
@@ -45,6 +48,7 @@ type view struct {
 type seen struct {
 	port   *record
 	bridge string // that has the port
+	number int    // that ovs-vswitchd knows it by, or zero
 }
 
 // covers reports whether the view has all the devices as they may still be.
@@ -61,10 +65,10 @@ func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) 
 	if scope.Devices == nil {
 		return d.lookAll(ctx)
 	}
-	ops := make([]ovsdb.Operation, 0, 1+len(scope.Devices))
+	ops := make([]ovsdb.Operation, 0, 1+2*len(scope.Devices))
 	ops = append(ops, d.readBridge("ports"))
 	for _, device := range scope.Devices {
-		ops = append(ops, readPorts(ovsdb.Where("name", device)))
+		ops = append(ops, readPorts(ovsdb.Where("name", device)), readNumbers(ovsdb.Where("name", device)))
 	}
 	results, err := d.transact(ctx, ops...)
 	if err != nil {
@@ -90,15 +94,23 @@ func (d *Driver) newView(results ovsdb.Results, devices []string) (v view, forei
 	ours := bridge.has()
 	v = view{bridge: bridge.UUID, ports: make(map[string]seen, len(devices))}
 	for i, device := range devices {
-		ports, err := ovsdb.Rows[record](results, 1+i)
+		ports, err := ovsdb.Rows[record](results, 1+2*i)
 		if err != nil {
 			return view{}, nil, fmt.Errorf("read port %s: %w", device, err)
+		}
+		interfaces, err := ovsdb.Rows[record](results, 2+2*i)
+		if err != nil {
+			return view{}, nil, fmt.Errorf("read interface %s: %w", device, err)
 		}
 		v.ports[device] = seen{}
 		if len(ports) == 0 {
 			continue
 		}
-		v.ports[device] = seen{&ports[0], d.name}
+		s := seen{port: &ports[0], bridge: d.name}
+		if len(interfaces) > 0 {
+			s.number = interfaces[0].number()
+		}
+		v.ports[device] = s
 		if !ours[ports[0].UUID] {
 			foreign = append(foreign, device)
 		}
@@ -125,7 +137,9 @@ func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) er
 			v.ports[device] = seen{} // deleted meanwhile
 			continue
 		}
-		v.ports[device] = seen{v.ports[device].port, bridges[0].Name}
+		s := v.ports[device]
+		s.bridge = bridges[0].Name
+		v.ports[device] = s
 	}
 	return nil
 }
@@ -133,7 +147,7 @@ func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) er
 // lookAll looks at every port of the bridge but the one that every bridge has
 // of its own name, which is the host's.
 func (d *Driver) lookAll(ctx context.Context) (view, error) {
-	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]ovsdb.Condition{}))
+	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]ovsdb.Condition{}), readNumbers([]ovsdb.Condition{}))
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
@@ -145,11 +159,19 @@ func (d *Driver) lookAll(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
+	interfaces, err := ovsdb.Rows[record](results, 2)
+	if err != nil {
+		return view{}, fmt.Errorf("read interfaces: %w", err)
+	}
+	numbers := make(map[string]int, len(interfaces))
+	for _, i := range interfaces {
+		numbers[i.Name] = i.number()
+	}
 	ours := bridge.has()
 	v := view{bridge: bridge.UUID, ports: make(map[string]seen, len(ours))}
 	for i, p := range ports {
 		if ours[p.UUID] && p.Name != d.name {
-			v.ports[p.Name] = seen{&ports[i], d.name}
+			v.ports[p.Name] = seen{&ports[i], d.name, numbers[p.Name]}
 		}
 	}
 	return v, nil
@@ -200,7 +222,8 @@ func (d *Driver) master(ctx context.Context, link rtnl.Link) (string, error) {
 
 // known is what OVSDB says of the device.
 func (s seen) known(device string) switchcfg.Port {
-	port := switchcfg.Port{Device: device, Switch: s.bridge}
+	port := switchcfg.Port{Device: device, Index: s.number, Switch: s.bridge}
+	port.Settings.Guard = &switchcfg.Guard{}
 	if s.port != nil {
 		port.Owner = owner(s.port.ExternalIDs)
 		port.Settings.VLAN = decode(s.port.vlanColumns)

@@ -19,6 +19,7 @@ const (
 	keyGuest   = "virt-vnet-guest"
 	keyMAC     = "virt-vnet-mac"
 	keyNetwork = "virt-vnet-network"
+	keyGuard   = "virt-vnet-guard" // that there are flows for it
 	keyVantage = "virt-vnet-vantage"
 )
 
@@ -34,6 +35,7 @@ type record struct {
 	// Of a bridge.
 	Ports     ovsdb.Set[ovsdb.UUID]
 	STP, RSTP bool
+	Protocols ovsdb.Set[string]
 
 	// Of a port. It has several interfaces only when it is a bond.
 	Interfaces ovsdb.Set[ovsdb.UUID]
@@ -98,6 +100,8 @@ func (r *record) condition(name string) any {
 		return &r.RSTPStatus
 	case "link_state":
 		return &r.LinkState
+	case "protocols":
+		return &r.Protocols
 	}
 	return nil
 }
@@ -119,6 +123,15 @@ func readInterfaces(rows []ovsdb.Condition) ovsdb.Operation {
 	return ovsdb.Select("Interface", rows, "_uuid", "name", "type", "mtu", "error", "ofport")
 }
 
+// readNumbers reads the OpenFlow numbers of interfaces.
+func readNumbers(rows []ovsdb.Condition) ovsdb.Operation {
+	return ovsdb.Select("Interface", rows, "name", "ofport")
+}
+
+// number is the OpenFlow number of an interface, or zero where ovs-vswitchd has
+// not given it one, or says with -1 that it cannot.
+func (r record) number() int { return max(0, r.PortNumber.First()) }
+
 // virtual reports whether the kernel knows nothing of an interface of this
 // type, such as a vhost-user socket.
 func (r record) virtual() bool {
@@ -131,18 +144,23 @@ func owner(ids ovsdb.Dict) switchcfg.Owner {
 	return switchcfg.Owner{Guest: ids[keyGuest], MAC: mac, Network: ids[keyNetwork]}
 }
 
-// mark is owner as external_ids.
-func mark(o switchcfg.Owner) ovsdb.Dict {
+// mark is, as external_ids, the owner of a port with these settings, and where
+// else there is something to see of it.
+func mark(p switchcfg.Port) ovsdb.Dict {
+	o := p.Owner
 	ids := ovsdb.Dict{keyGuest: o.Guest, keyMAC: o.MAC.String(), keyNetwork: o.Network}
+	if g := guardOf(p.Settings); !g.IsZero() {
+		ids[keyGuard] = "flows"
+	}
 	maps.DeleteFunc(ids, func(_, value string) bool { return value == "" })
 	return ids
 }
 
-// remark is external_ids with the mark of o in place of any other of ours.
-func remark(ids ovsdb.Dict, o switchcfg.Owner) ovsdb.Dict {
-	all := mark(o)
+// remark is external_ids with the mark of p in place of any other of ours.
+func remark(ids ovsdb.Dict, p switchcfg.Port) ovsdb.Dict {
+	all := mark(p)
 	for key, value := range ids {
-		if key != keyGuest && key != keyMAC && key != keyNetwork {
+		if !slices.Contains([]string{keyGuest, keyMAC, keyNetwork, keyGuard}, key) {
 			all[key] = value
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/vm"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest/guardtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -288,13 +289,13 @@ func TestPriority(t *testing.T) {
 	nft(t, `flush ruleset
 	table bridge count { chain c { type filter hook postrouting priority 0; ether type 0x88b6 meta priority 0:5 counter; }; }`)
 	counted := func() bool {
-		w.passes(t, ether(guestMAC, 0x88b6, []byte{1}))
+		w.Passes(t, guardtest.Ether(guardtest.GuestMAC, 0x88b6, []byte{1}))
 		return !strings.Contains(nft(t, "list table bridge count"), "packets 0")
 	}
-	if set(t, c, guard.Port{Index: w.index, Guard: fullGuard()}); counted() {
+	if set(t, c, guard.Port{Index: w.Index, Guard: guardtest.FullGuard()}); counted() {
 		t.Error("the frame has a priority without one being set")
 	}
-	if set(t, c, guard.Port{Index: w.index, Guard: fullGuard(), Priority: 5}); !counted() {
+	if set(t, c, guard.Port{Index: w.Index, Guard: guardtest.FullGuard(), Priority: 5}); !counted() {
 		t.Error("the frame has not the priority of its port")
 	}
 }

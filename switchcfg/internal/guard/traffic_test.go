@@ -4,32 +4,42 @@
 package guard_test
 
 import (
-	"net/netip"
-	"slices"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
-	"github.com/virt-vnet/virt-vnet/vnet"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest/guardtest"
 )
 
-// sample is a frame and whether a guard lets it through.
-type sample struct {
-	name   string
-	frame  []byte
-	passes bool
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// newWire starts a lab with a wire.
+func newWire(t *testing.T) *guardtest.Wire {
+	t.Helper()
+	lab.Need(t)
+	l := labtest.Start(t, lab.Options{})
+	if err := l.AddLinuxBridge(t.Context(), "br0"); err != nil {
+		t.Fatal(err)
+	}
+	return guardtest.NewWire(t, l, "br0")
 }
 
-// The guards of the tests.
-func macGuard() switchcfg.Guard { return switchcfg.Guard{MACs: []vnet.MAC{vrrpMAC, guestMAC}} }
+func open(t testing.TB) *guard.Conn {
+	t.Helper()
+	c, err := guard.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
 
-func fullGuard() switchcfg.Guard {
-	g := macGuard()
-	g.Addresses = []netip.Addr{guest4, vrrp4, guest6, guestLL6}
-	g.DHCP, g.RA = true, true
-	return g
+func set(t testing.TB, c *guard.Conn, ports ...guard.Port) {
+	t.Helper()
+	if err := c.Set(t.Context(), ports); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestTraffic sends each frame without a tag and with one of either kind, first
@@ -38,153 +48,30 @@ func fullGuard() switchcfg.Guard {
 func TestTraffic(t *testing.T) {
 	w := newWire(t)
 	c := open(t)
-	v4 := macGuard()
-	v4.Addresses = []netip.Addr{guest4}
-	v6 := macGuard()
-	v6.Addresses = []netip.Addr{guest6}
-	for _, tt := range []struct {
-		name    string
-		port    guard.Port
-		samples []sample
-	}{
-		{"full", guard.Port{Guard: fullGuard()}, slices.Concat(
-			ethernetSamples(), arpSamples(), ipv4Samples(), ipv6Samples(), neighborSamples(), fragmentSamples())},
-		{"MAC", guard.Port{Guard: macGuard()}, macSamples()},
-		{"IPv4", guard.Port{Guard: v4}, family4Samples()},
-		{"IPv6", guard.Port{Guard: v6}, family6Samples()},
-		{"addresses", guard.Port{Guard: switchcfg.Guard{Addresses: v6.Addresses}}, addressSamples()},
-		{"DHCP", guard.Port{Guard: switchcfg.Guard{DHCP: true}}, dhcpSamples()},
-		{"RA", guard.Port{Guard: switchcfg.Guard{RA: true}}, raSamples()},
-		{"priority", guard.Port{Priority: 5}, prioritySamples()},
-	} {
-		tt.port.Index = w.index
-		t.Run(tt.name, func(t *testing.T) {
-			for _, s := range tt.samples {
-				set(t, c, guard.Port{Index: w.index})
-				for _, v := range variants(s) {
-					if !w.passes(t, v.frame) {
-						t.Errorf("%s: does not pass without a guard", v.name)
-					}
-				}
-				set(t, c, tt.port)
-				for _, v := range variants(s) {
-					if got := w.passes(t, v.frame); got != v.passes {
-						t.Errorf("%s: passes: %t, want %t", v.name, got, v.passes)
-					}
-				}
-			}
+	for _, tt := range guardtest.Cases() {
+		t.Run(tt.Name, func(t *testing.T) {
+			trySamples(t, w, c, guard.Port{Index: w.Index, Guard: tt.Guard}, tt.Samples)
 		})
 	}
+	t.Run("priority", func(t *testing.T) {
+		trySamples(t, w, c, guard.Port{Index: w.Index, Priority: 5}, guardtest.Unguarded())
+	})
 }
 
-// variants is a frame without and with tags. Those that have one already stay.
-func variants(s sample) []sample {
-	list := []sample{s}
-	if kind := int(s.frame[12])<<8 | int(s.frame[13]); kind == unix.ETH_P_8021Q || kind == unix.ETH_P_8021AD {
-		return list
+func trySamples(t *testing.T, w *guardtest.Wire, c *guard.Conn, port guard.Port, samples []guardtest.Sample) {
+	t.Helper()
+	for _, s := range samples {
+		set(t, c, guard.Port{Index: w.Index})
+		for _, v := range guardtest.Variants(s) {
+			if !w.Passes(t, v.Frame) {
+				t.Errorf("%s: does not pass without a guard", v.Name)
+			}
+		}
+		set(t, c, port)
+		for _, v := range guardtest.Variants(s) {
+			if got := w.Passes(t, v.Frame); got != v.Passes {
+				t.Errorf("%s: passes: %t, want %t", v.Name, got, v.Passes)
+			}
+		}
 	}
-	for _, v := range []struct {
-		name          string
-		protocol, tag int
-	}{
-		{" in VLAN 20", unix.ETH_P_8021Q, 20},
-		{" in VLAN 0, priority 7", unix.ETH_P_8021Q, 7 << 13},
-		{" in service VLAN 30", unix.ETH_P_8021AD, 30},
-	} {
-		list = append(list, sample{s.name + v.name, tagged(s.frame, v.protocol, v.tag), s.passes})
-	}
-	return list
-}
-
-func macSamples() []sample {
-	return []sample{
-		{"IPv4, any", ipv4(other4, unix.IPPROTO_TCP, tcp()), true},
-		{"IPv6, any", ipv6(other6, unix.IPPROTO_TCP, tcp()), true},
-		{"other MAC", fromMAC(otherMAC, ipv4(other4, unix.IPPROTO_TCP, tcp())), false},
-		{"ARP, any IP", arp(2, guestMAC, other4), true},
-		{"ARP, other MAC", arp(2, otherMAC, other4), false},
-		{"ARP, hardware length", with(arp(2, guestMAC, other4), 4, 8), false},
-		{"DHCP server", ipv4(other4, unix.IPPROTO_UDP, udp(67, 68)), true},
-		{"DHCPv6 server", ipv6(other6, unix.IPPROTO_UDP, udp(547, 546)), true},
-		{"router advertisement", ipv6(guestLL6, 58, icmpv6(134)), true},
-		{"redirect", ipv6(guestLL6, 58, icmpv6(137)), true},
-		{"DAD, any", solicit(none6, other6), true},
-		{"advertisement, any target", advertise(other6, other6, linkLayer(2, guestMAC)), true},
-		{"advertisement, other MAC", advertise(other6, other6, linkLayer(2, otherMAC)), false},
-		{"two tags", tagged(tagged(arp(1, guestMAC, guest4), unix.ETH_P_8021Q, 1), unix.ETH_P_8021Q, 2), false},
-		{"header chain not in the first", ipv6(guest6, 44, bytes(fragment(60, more), options(58))), false},
-	}
-}
-
-func family4Samples() []sample {
-	return []sample{
-		{"IPv4, other", ipv4(other4, unix.IPPROTO_TCP, tcp()), false},
-		{"ARP, other IP", arp(1, guestMAC, other4), false},
-		{"IPv6, any", ipv6(other6, unix.IPPROTO_TCP, tcp()), true},
-		{"advertisement, any target", advertise(other6, other6, linkLayer(2, guestMAC)), true},
-	}
-}
-
-func family6Samples() []sample {
-	return []sample{
-		{"IPv6, other", ipv6(other6, unix.IPPROTO_TCP, tcp()), false},
-		{"advertisement, other target", advertise(guest6, other6, linkLayer(2, guestMAC)), false},
-		{"IPv4, any", ipv4(other4, unix.IPPROTO_TCP, tcp()), true},
-		{"ARP, any IP", arp(1, guestMAC, other4), true},
-		{"ARP, other MAC", arp(1, otherMAC, other4), false},
-	}
-}
-
-// addressSamples go past a guard with an IPv6 address and no MACs.
-func addressSamples() []sample {
-	return []sample{
-		{"other MAC", fromMAC(otherMAC, ipv6(guest6, unix.IPPROTO_TCP, tcp())), true},
-		{"IPv6, other", ipv6(other6, unix.IPPROTO_TCP, tcp()), false},
-		{"advertisement, any MAC", advertise(guest6, guest6, linkLayer(2, otherMAC)), true},
-		{"advertisement, other target", advertise(guest6, other6), false},
-		{"DAD, other", solicit(none6, other6), false},
-		{"ARP, any", arp(1, otherMAC, other4), true},
-		{"two tags", tagged(tagged(arp(1, guestMAC, guest4), unix.ETH_P_8021Q, 1), unix.ETH_P_8021Q, 2), false},
-	}
-}
-
-func dhcpSamples() []sample {
-	server := ipv4(other4, unix.IPPROTO_UDP, udp(67, 68))
-	return []sample{
-		{"DHCP server", server, false},
-		{"DHCP server, any MAC", fromMAC(otherMAC, server), false},
-		{"DHCP server behind two tags", tagged(tagged(server, unix.ETH_P_8021Q, 0), unix.ETH_P_8021Q, 0), false},
-		{"DHCP server behind SNAP", snap(server, 0), false},
-		{"DHCPv6 server", ipv6(other6, unix.IPPROTO_UDP, udp(547, 546)), false},
-		{"DHCP client", ipv4(none4, unix.IPPROTO_UDP, udp(68, 67)), true},
-		{"any MAC", fromMAC(otherMAC, ipv4(other4, unix.IPPROTO_TCP, tcp())), true},
-		{"ARP, hardware length", with(arp(2, otherMAC, other4), 4, 8), true},
-		{"router advertisement", ipv6(guestLL6, 58, icmpv6(134)), true},
-		{"advertisement behind options", ipv6(other6, 60, bytes(options(58), icmpv6(136, guest6.AsSlice()))), true},
-	}
-}
-
-func raSamples() []sample {
-	ra := ipv6(guestLL6, 58, icmpv6(134))
-	return []sample{
-		{"router advertisement", ra, false},
-		{"router advertisement, any MAC", fromMAC(otherMAC, ra), false},
-		{"router advertisement behind two tags", tagged(tagged(ra, unix.ETH_P_8021Q, 0), unix.ETH_P_8021Q, 0), false},
-		{"router advertisement behind SNAP", snap(ra, 0), false},
-		{"redirect", ipv6(guestLL6, 58, icmpv6(137)), false},
-		{"ICMPv6 not in the first", ipv6(guestLL6, 44, bytes(fragment(60, more), options(58))), false},
-		{"any MAC", fromMAC(otherMAC, ipv6(other6, unix.IPPROTO_TCP, tcp())), true},
-		{"DHCP server", ipv4(other4, unix.IPPROTO_UDP, udp(67, 68)), true},
-		{"router solicitation", ipv6(guestLL6, 58, icmpv6(133)), true},
-		{"advertisement", advertise(other6, other6, linkLayer(2, otherMAC)), true},
-	}
-}
-
-func prioritySamples() []sample {
-	var all []sample
-	for _, s := range slices.Concat(ethernetSamples(), arpSamples(), ipv6Samples()) {
-		s.passes = true
-		all = append(all, s)
-	}
-	return all
 }

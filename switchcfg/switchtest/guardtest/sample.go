@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The virt-vnet Authors
 
-package guard_test
+package guardtest
 
 import (
 	"net/netip"
@@ -11,11 +11,11 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-func ethernetSamples() []sample {
+func ethernetSamples() []Sample {
 	own, q, ad := ipv4(guest4, unix.IPPROTO_TCP, tcp()), unix.ETH_P_8021Q, unix.ETH_P_8021AD
-	return []sample{
-		{"some protocol", ether(guestMAC, 0x88b6, []byte{1, 2, 3}), true},
-		{"some protocol, other MAC", ether(otherMAC, 0x88b6, []byte{1, 2, 3}), false},
+	return []Sample{
+		{"some protocol", Ether(GuestMAC, 0x88b6, []byte{1, 2, 3}), true},
+		{"some protocol, other MAC", Ether(otherMAC, 0x88b6, []byte{1, 2, 3}), false},
 		{"other MAC", fromMAC(otherMAC, own), false},
 		{"VRRP", fromMAC(vrrpMAC, ipv4(vrrp4, 112, make([]byte, 8))), true},
 		{"two tags", tagged(tagged(own, q, 20), q, 30), false},
@@ -24,27 +24,27 @@ func ethernetSamples() []sample {
 		{"empty tag and tag", tagged(tagged(own, q, 20), q, 0), false},
 		{"tag and empty tag", tagged(tagged(own, q, 0), q, 20), false},
 		{"three tags", tagged(tagged(tagged(own, q, 1), q, 2), q, 3), false},
-		{"LLC", llc(guestMAC, 0x42, 0x42, 3, 0, 0, 0), true},
-		{"spanning tree", to(vnet.MAC{0x01, 0x80, 0xc2}, llc(guestMAC, 0x42, 0x42, 3, 0, 0, 0)), false},
-		{"spanning tree for each VLAN", to(vnet.MAC{0x01, 0, 0x0c, 0xcc, 0xcc, 0xcd}, llc(guestMAC, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b)), false},
-		{"SNAP of a vendor", llc(guestMAC, 0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0), true},
+		{"LLC", llc(GuestMAC, 0x42, 0x42, 3, 0, 0, 0), true},
+		{"spanning tree", to(vnet.MAC{0x01, 0x80, 0xc2}, llc(GuestMAC, 0x42, 0x42, 3, 0, 0, 0)), false},
+		{"spanning tree for each VLAN", to(vnet.MAC{0x01, 0, 0x0c, 0xcc, 0xcc, 0xcd}, llc(GuestMAC, 0xaa, 0xaa, 3, 0, 0, 0x0c, 1, 0x0b)), false},
+		{"SNAP of a vendor", llc(GuestMAC, 0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0), true},
 		{"SNAP", snap(own, 0), false},
 		{"SNAP for bridge tunnels", snap(own, 0xf8), false},
 	}
 }
 
-func arpSamples() []sample {
+func arpSamples() []Sample {
 	const request, reply = 1, 2
-	own := arp(request, guestMAC, guest4)
-	return []sample{
+	own := arp(request, GuestMAC, guest4)
+	return []Sample{
 		{"ARP request", own, true},
-		{"ARP reply", arp(reply, guestMAC, guest4), true},
+		{"ARP reply", arp(reply, GuestMAC, guest4), true},
 		{"ARP, trailer", bytes(own, make([]byte, 18)), true},
 		{"ARP for VRRP", fromMAC(vrrpMAC, arp(request, vrrpMAC, vrrp4)), true},
-		{"ARP probe", arp(request, guestMAC, none4), true},
-		{"ARP reply from nobody", arp(reply, guestMAC, none4), false},
-		{"ARP, other IP", arp(request, guestMAC, other4), false},
-		{"ARP reply, other IP", arp(reply, guestMAC, other4), false},
+		{"ARP probe", arp(request, GuestMAC, none4), true},
+		{"ARP reply from nobody", arp(reply, GuestMAC, none4), false},
+		{"ARP, other IP", arp(request, GuestMAC, other4), false},
+		{"ARP reply, other IP", arp(reply, GuestMAC, other4), false},
 		{"ARP, other MAC", arp(request, otherMAC, guest4), false},
 		{"ARP reply, other MAC", arp(reply, otherMAC, guest4), false},
 		{"ARP, hardware type", with(own, 1, 6), false},
@@ -56,9 +56,9 @@ func arpSamples() []sample {
 	}
 }
 
-func ipv4Samples() []sample {
+func ipv4Samples() []Sample {
 	const dhcpClient, dhcpServer = 68, 67
-	return []sample{
+	return []Sample{
 		{"IPv4", ipv4(guest4, unix.IPPROTO_TCP, tcp()), true},
 		{"IPv4, other", ipv4(other4, unix.IPPROTO_TCP, tcp()), false},
 		{"IPv4, other, UDP", ipv4(other4, unix.IPPROTO_UDP, udp(1000, 53)), false},
@@ -74,12 +74,12 @@ func ipv4Samples() []sample {
 	}
 }
 
-func ipv6Samples() []sample {
+func ipv6Samples() []Sample {
 	const routerSolicit, echo, query, report, done, report2 = 133, 128, 130, 131, 132, 143
 	message := func(source netip.Addr, kind byte) []byte {
 		return ipv6(source, unix.IPPROTO_ICMPV6, icmpv6(kind, make([]byte, 16)))
 	}
-	return []sample{
+	return []Sample{
 		{"IPv6", ipv6(guest6, unix.IPPROTO_TCP, tcp()), true},
 		{"IPv6, link-local", ipv6(guestLL6, unix.IPPROTO_TCP, tcp()), true},
 		{"IPv6, other", ipv6(other6, unix.IPPROTO_TCP, tcp()), false},
@@ -110,42 +110,42 @@ func ipv6Samples() []sample {
 	}
 }
 
-func neighborSamples() []sample {
+func neighborSamples() []Sample {
 	const source, target, nonce = 1, 2, 14
-	return []sample{
-		{"solicitation", solicit(guest6, other6, linkLayer(source, guestMAC)), true},
+	return []Sample{
+		{"solicitation", solicit(guest6, other6, linkLayer(source, GuestMAC)), true},
 		{"solicitation for VRRP", solicit(guest6, other6, linkLayer(source, vrrpMAC)), true},
 		{"solicitation, bare", solicit(guest6, other6), true},
 		{"solicitation, other MAC", solicit(guest6, other6, linkLayer(source, otherMAC)), false},
-		{"solicitation, other IP", solicit(other6, guest6, linkLayer(source, guestMAC)), false},
-		{"solicitation, other MAC second", solicit(guest6, other6, linkLayer(nonce, guestMAC), linkLayer(source, otherMAC)), false},
-		{"solicitation, long option", solicit(guest6, other6, bytes([]byte{source, 2}, guestMAC[:], make([]byte, 8))), false},
+		{"solicitation, other IP", solicit(other6, guest6, linkLayer(source, GuestMAC)), false},
+		{"solicitation, other MAC second", solicit(guest6, other6, linkLayer(nonce, GuestMAC), linkLayer(source, otherMAC)), false},
+		{"solicitation, long option", solicit(guest6, other6, bytes([]byte{source, 2}, GuestMAC[:], make([]byte, 8))), false},
 		{"DAD", solicit(none6, guest6), true},
 		{"DAD with nonce", solicit(none6, guest6, linkLayer(nonce, otherMAC)), true},
 		{"DAD, other", solicit(none6, other6), false},
 		{"DAD, other, with nonce", solicit(none6, other6, linkLayer(nonce, otherMAC)), false},
-		{"advertisement", advertise(guest6, guest6, linkLayer(target, guestMAC)), true},
-		{"advertisement from link-local", advertise(guestLL6, guest6, linkLayer(target, guestMAC)), true},
+		{"advertisement", advertise(guest6, guest6, linkLayer(target, GuestMAC)), true},
+		{"advertisement from link-local", advertise(guestLL6, guest6, linkLayer(target, GuestMAC)), true},
 		{"advertisement, bare", advertise(guest6, guest6), true},
-		{"advertisement, other target", advertise(guest6, other6, linkLayer(target, guestMAC)), false},
+		{"advertisement, other target", advertise(guest6, other6, linkLayer(target, GuestMAC)), false},
 		{"advertisement, other target, bare", advertise(guest6, other6), false},
-		{"advertisement, other IP", advertise(other6, guest6, linkLayer(target, guestMAC)), false},
+		{"advertisement, other IP", advertise(other6, guest6, linkLayer(target, GuestMAC)), false},
 		{"advertisement, other MAC", advertise(guest6, guest6, linkLayer(target, otherMAC)), false},
-		{"advertisement, two options", advertise(guest6, guest6, linkLayer(target, guestMAC), linkLayer(target, otherMAC)), false},
-		{"advertisement, source option", advertise(guest6, guest6, linkLayer(source, guestMAC)), false},
+		{"advertisement, two options", advertise(guest6, guest6, linkLayer(target, GuestMAC), linkLayer(target, otherMAC)), false},
+		{"advertisement, source option", advertise(guest6, guest6, linkLayer(source, GuestMAC)), false},
 		{"advertisement, half a target", ipv6(guest6, 58, icmpv6(136, guest6.AsSlice()[:4])), false},
 		{"advertisement behind options", ipv6(guest6, 60, bytes(options(58), icmpv6(136, guest6.AsSlice()))), false},
 		{"advertisement behind a fragment header", ipv6(guest6, 44, bytes(fragment(58, 0), icmpv6(136, guest6.AsSlice()))), false},
 	}
 }
 
-func fragmentSamples() []sample {
+func fragmentSamples() []Sample {
 	const moreOf4, dstOptions = 0x2000, 60
 	rest := make([]byte, 16)
 	v6 := func(source netip.Addr, next byte, offsetAndMore int, payload []byte) []byte {
 		return ipv6(source, 44, bytes(fragment(next, offsetAndMore), payload))
 	}
-	return []sample{
+	return []Sample{
 		{"IPv4, first", ipv4Fragment(guest4, unix.IPPROTO_UDP, moreOf4, udp(1000, 53)), true},
 		{"IPv4, later", ipv4Fragment(guest4, unix.IPPROTO_UDP, 100, rest), true},
 		{"IPv4, later, other", ipv4Fragment(other4, unix.IPPROTO_UDP, 100, rest), false},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The virt-vnet Authors
 
-package guard_test
+package guardtest
 
 import (
 	"encoding/binary"
@@ -13,9 +13,11 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// Whoever is who in the tests: the guest, what it may use for VRRP, and another.
+// GuestMAC is the MAC address of the guest.
+var GuestMAC = vnet.MAC{0x52, 0x54, 0, 0, 0, 1}
+
+// Whoever else is who: what the guest may use for VRRP, and another.
 var (
-	guestMAC  = vnet.MAC{0x52, 0x54, 0, 0, 0, 1}
 	vrrpMAC   = vnet.MAC{0, 0, 0x5e, 0, 1, 0x0a}
 	otherMAC  = vnet.MAC{0x52, 0x54, 0, 0, 0, 0x66}
 	guest4    = netip.MustParseAddr("10.9.0.1")
@@ -33,9 +35,9 @@ func bytes(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
 func be16(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
 
-// ether is a frame to all, so that the bridge floods it wherever it has seen the
+// Ether is a frame to all, so that the bridge floods it wherever it has seen the
 // addresses.
-func ether(source vnet.MAC, kind int, payload []byte) []byte {
+func Ether(source vnet.MAC, kind int, payload []byte) []byte {
 	return bytes(broadcast[:], source[:], be16(kind), payload)
 }
 
@@ -45,7 +47,7 @@ func tagged(frame []byte, protocol, tag int) []byte {
 }
 
 // llc is a frame that says its length where others say their type.
-func llc(source vnet.MAC, payload ...byte) []byte { return ether(source, len(payload), payload) }
+func llc(source vnet.MAC, payload ...byte) []byte { return Ether(source, len(payload), payload) }
 
 // to sends a frame to somebody else.
 func to(destination vnet.MAC, frame []byte) []byte {
@@ -71,13 +73,13 @@ func ipv4Fragment(source netip.Addr, protocol byte, fragment int, payload []byte
 	}
 	sum = sum>>16 + sum&0xffff
 	copy(header[10:], be16(^(sum + sum>>16)))
-	return ether(guestMAC, unix.ETH_P_IP, append(header, payload...))
+	return Ether(GuestMAC, unix.ETH_P_IP, append(header, payload...))
 }
 
 func ipv6(source netip.Addr, next byte, payload []byte) []byte {
 	all := netip.MustParseAddr("ff02::1")
 	header := bytes([]byte{0x60, 0, 0, 0}, be16(len(payload)), []byte{next, 255}, source.AsSlice(), all.AsSlice())
-	return ether(guestMAC, unix.ETH_P_IPV6, append(header, payload...))
+	return Ether(GuestMAC, unix.ETH_P_IPV6, append(header, payload...))
 }
 
 // options is an extension header of 8 bytes, for hop-by-hop and destination.
@@ -113,7 +115,7 @@ func advertise(source, target netip.Addr, options ...[]byte) []byte {
 
 // arp is an ARP packet for 10.9.0.2.
 func arp(operation int, senderMAC vnet.MAC, sender netip.Addr) []byte {
-	return ether(guestMAC, unix.ETH_P_ARP, bytes([]byte{0, 1, 8, 0, 6, 4}, be16(operation),
+	return Ether(GuestMAC, unix.ETH_P_ARP, bytes([]byte{0, 1, 8, 0, 6, 4}, be16(operation),
 		senderMAC[:], sender.AsSlice(), make([]byte, 6), []byte{10, 9, 0, 2}))
 }
 

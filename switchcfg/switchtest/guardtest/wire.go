@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The virt-vnet Authors
 
-package guard_test
+package guardtest
 
 import (
 	stdbytes "bytes"
@@ -15,28 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
-	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
-	"github.com/virt-vnet/virt-vnet/switchcfg/internal/guard"
-	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+// Wire is a bridge with a guest and one who listens.
+type Wire struct {
+	// Port is the guest's, and Index the number that the kernel knows it by.
+	Port  string
+	Index int
 
-// wire is a bridge with a guest and one who listens.
-type wire struct {
-	index    int // of the guest's port
 	guest    end
 	listener end
 	sent     uint64 // markers
 }
 
-func newWire(t *testing.T) *wire {
+// NewWire plugs both into a bridge of the lab.
+func NewWire(t *testing.T, l *lab.Lab, bridge string) *Wire {
 	t.Helper()
-	lab.Need(t)
-	l := labtest.Start(t, lab.Options{})
-	if err := l.AddLinuxBridge(t.Context(), "br0"); err != nil {
-		t.Fatal(err)
-	}
 	// A frame and the one behind it stay in order on one processor only.
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
@@ -53,23 +47,22 @@ func newWire(t *testing.T) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.SchedSetaffinity(0, &old) })
-	w := &wire{}
-	w.guest = newEnd(t, l, "a", guestMAC)
-	w.listener = newEnd(t, l, "b", vnet.MAC{0x52, 0x54, 0, 0, 0, 2})
+	w := &Wire{}
+	w.guest = newEnd(t, l, &lab.Station{Name: "a", Bridge: bridge, MAC: GuestMAC.HardwareAddr()})
+	w.listener = newEnd(t, l, &lab.Station{Name: "b", Bridge: bridge, MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 2}})
 	port, err := net.InterfaceByName("to-a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.index = port.Index
+	w.Port, w.Index = port.Name, port.Index
 	return w
 }
 
 // end is a station's packet(7) socket.
 type end struct{ fd, index int }
 
-func newEnd(t *testing.T, l *lab.Lab, name string, mac vnet.MAC) (e end) {
+func newEnd(t *testing.T, l *lab.Lab, s *lab.Station) (e end) {
 	t.Helper()
-	s := &lab.Station{Name: name, Bridge: "br0", MAC: mac.HardwareAddr()}
 	if err := l.AddStation(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -102,13 +95,13 @@ func (e end) send(t *testing.T, frame []byte) {
 	}
 }
 
-// passes sends a frame from the guest, and behind it a marker that no guard
+// Passes sends a frame from the guest, and behind it a marker that no guard
 // holds back, and reports whether the frame came through before the marker.
-func (w *wire) passes(t *testing.T, frame []byte) (arrived bool) {
+func (w *Wire) Passes(t *testing.T, frame []byte) (arrived bool) {
 	t.Helper()
 	const localExperimental = 0x88b5 // IEEE 802
 	w.sent++
-	marker := ether(guestMAC, localExperimental, binary.BigEndian.AppendUint64(nil, w.sent))
+	marker := Ether(GuestMAC, localExperimental, binary.BigEndian.AppendUint64(nil, w.sent))
 	w.guest.send(t, frame)
 	w.guest.send(t, marker)
 	b := make([]byte, 2048)
@@ -136,21 +129,4 @@ func sameFrame(got, sent []byte) bool {
 	kind := binary.BigEndian.Uint16(sent[12:])
 	return (kind == unix.ETH_P_8021Q || kind == unix.ETH_P_8021AD) &&
 		stdbytes.Equal(got, bytes(sent[:12], sent[16:]))
-}
-
-func open(t testing.TB) *guard.Conn {
-	t.Helper()
-	c, err := guard.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-func set(t testing.TB, c *guard.Conn, ports ...guard.Port) {
-	t.Helper()
-	if err := c.Set(t.Context(), ports); err != nil {
-		t.Fatal(err)
-	}
 }

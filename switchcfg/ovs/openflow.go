@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The virt-vnet Authors
+
+package ovs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+)
+
+// openflowVersion is the first that has bundles (ONF TS-018, section 6.9).
+const openflowVersion = "OpenFlow14"
+
+// ofctl is the tool that speaks OpenFlow for us. It comes with Open vSwitch.
+const ofctl = "ovs-ofctl"
+
+// errNoTool means that the host has no ovs-ofctl.
+var errNoTool = errors.New(ofctl + " is not installed, which comes with Open vSwitch")
+
+// tool is where ovs-ofctl is, also for those that are started without a PATH.
+func tool() (string, error) {
+	for _, name := range []string{ofctl, "/usr/bin/" + ofctl, "/usr/sbin/" + ofctl, "/usr/local/bin/" + ofctl} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errNoTool
+}
+
+// killLimit is how long a killed ovs-ofctl has to be gone.
+const killLimit = time.Second
+
+// openflow runs ovs-ofctl on the bridge. It ends with the context, and with the
+// caller, who may be killed.
+func (d *Driver) openflow(ctx context.Context, input, command string, args ...string) (string, error) {
+	if reason := d.lacksOpenFlow(); reason != "" {
+		return "", fmt.Errorf("OpenFlow: %w: %s", switchcfg.ErrUnsupported, reason)
+	}
+	path, err := tool()
+	if err != nil {
+		return "", err
+	}
+	target := "unix:" + filepath.Join(d.runDir, d.name+".mgmt")
+	list := slices.Concat([]string{"-O", openflowVersion, "-vconsole:off", "-vconsole:err", command, target}, args)
+	if command == "add-flows" {
+		list = append([]string{"--bundle"}, list...)
+	}
+	// The kernel sends the signal when the thread ends that started the process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var out, says bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, list...)
+	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = killLimit
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &says
+	err = cmd.Run()
+	switch {
+	case err == nil:
+		return out.String(), nil
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("%s %s: %w: %w", ofctl, command, switchcfg.ErrUnreachable, ctx.Err())
+	}
+	return "", d.openflowError(command, strings.TrimSpace(says.String()), err)
+}
+
+// openflowError is what ovs-ofctl says.
+func (d *Driver) openflowError(command, says string, err error) error {
+	line, _, _ := strings.Cut(says, "\n")
+	line = strings.TrimPrefix(line, ofctl+": ")
+	switch {
+	case strings.Contains(says, "Permission denied"), strings.Contains(says, "Operation not permitted"):
+		return fmt.Errorf("OpenFlow: %w: needs root or the group of %s", switchcfg.ErrPermission, product)
+	case strings.Contains(says, "failed to connect"), strings.Contains(says, "Connection refused"), strings.Contains(says, "No such file"):
+		return fmt.Errorf("OpenFlow: ovs-vswitchd %w: %s", switchcfg.ErrUnreachable, line)
+	case line == "":
+		return fmt.Errorf("%s %s: %w", ofctl, command, err)
+	}
+	return fmt.Errorf("%s %s: %s", ofctl, command, line)
+}
+
+// flowsOf returns the flows of ours of some ports, or of all with nil, by port.
+func (d *Driver) flowsOf(ctx context.Context, ports []int) (map[int][]dumped, error) {
+	filters := []string{fmt.Sprintf("cookie=%#x/%#x", uint64(cookieMark), uint64(cookieMask))}
+	// Asking for a few ports one by one takes as long with a thousand others.
+	if few := 4; ports != nil && len(ports) <= few {
+		filters = nil
+		for _, port := range ports {
+			filters = append(filters, fmt.Sprintf("cookie=%#x/-1", cookieOf(port)))
+		}
+	}
+	found := map[int][]dumped{}
+	for _, filter := range filters {
+		text, err := d.openflow(ctx, "", "dump-flows", "--no-stats", "--no-names", filter)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range parseFlows(text) {
+			found[f.port] = append(found[f.port], f)
+		}
+	}
+	return found, nil
+}
+
+// setFlows gives ports the flows of their guards, and takes from them what they
+// had of ours: all at once, or nothing.
+func (d *Driver) setFlows(ctx context.Context, guards map[int]switchcfg.Guard) error {
+	if len(guards) == 0 {
+		return nil
+	}
+	var text strings.Builder
+	for port, g := range guards {
+		fmt.Fprintf(&text, "delete cookie=%#x/-1\n", cookieOf(port))
+		for _, f := range guardFlows(g) {
+			text.WriteString(f.text(port) + "\n")
+		}
+	}
+	if strings.Contains(text.String(), "add ") {
+		if _, err := d.openflow(ctx, "", "set-frags", fragments); err != nil {
+			return err
+		}
+	}
+	_, err := d.openflow(ctx, text.String(), "add-flows", "-")
+	return err
+}
+
+// fragments is the way in which a bridge with guards is to handle IP fragments:
+// flows may look at the ports in the first. With the usual one these would look
+// like zero, and a guard would have to drop whatever is fragmented.
+const fragments = "nx-match"
+
+// seesFragments reports whether the bridge does so.
+func (d *Driver) seesFragments(ctx context.Context) (bool, error) {
+	mode, err := d.openflow(ctx, "", "get-frags")
+	return strings.TrimSpace(mode) == fragments, err
+}
+
+// lacksOpenFlow is why this driver cannot speak OpenFlow with the bridge, or
+// nothing.
+func (d *Driver) lacksOpenFlow() string {
+	if _, err := tool(); err != nil {
+		return err.Error()
+	}
+	if len(d.protocols) > 0 && !slices.Contains(d.protocols, openflowVersion) {
+		return fmt.Sprintf("its protocols leave out %s: ovs-vsctl add bridge %s protocols %s", openflowVersion, d.name, openflowVersion)
+	}
+	return ""
+}
