@@ -116,7 +116,7 @@ func (w *Wirer) releaseOn(ctx context.Context, g *group, record state.Guest) err
 			return err
 		}
 	}
-	return w.tidy(ctx, g, indices(record, g.sw.Name))
+	return w.tidy(ctx, g, indices(record, g.sw.Name, g.sw.Driver))
 }
 
 // ids are what the guest's ports of the switch are called on all hosts.
@@ -132,21 +132,22 @@ func ids(record state.Guest, sw string) []string {
 
 // indices are the numbers of the guest's ports of which the switch keeps
 // something apart.
-func indices(record state.Guest, sw string) []int {
+func indices(record state.Guest, sw string, driver vnet.Driver) []int {
 	gone := []int{}
 	for _, p := range record.Ports {
-		if image, ok := beforeImage(record, sw, p.Device); ok && guarded(p) && image.Index != 0 {
+		if image, ok := beforeImage(record, sw, p.Device); ok && leaves(p, driver) && image.Index != 0 {
 			gone = append(gone, image.Index)
 		}
 	}
 	return gone
 }
 
-// guarded reports whether the port had something that its switch keeps apart
-// from it.
-func guarded(p vnet.Port) bool {
+// leaves reports whether the port had something that its switch keeps apart
+// from it. The rates of a port of a Linux bridge go with its device.
+func leaves(p vnet.Port, driver vnet.Driver) bool {
 	antiSpoof, dhcp, ra := p.Policy.Guards()
-	return antiSpoof || dhcp || ra || p.Policy.QoS.Priority != 0
+	limited := driver != vnet.DriverLinux && p.Policy.QoS != (vnet.QoS{})
+	return antiSpoof || dhcp || ra || p.Policy.QoS.Priority != 0 || limited
 }
 
 func (w *Wirer) releasePorts(ctx context.Context, g *group, record state.Guest, devices []string) error {

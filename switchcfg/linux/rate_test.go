@@ -5,80 +5,24 @@ package linux_test
 
 import (
 	"errors"
-	"io"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-const (
-	// testRate is far below what the slowest machine passes, and transferTime
-	// long against the burst.
-	testRate     = 16e6
-	transferTime = 4 * time.Second
-)
-
-// transfer sends over TCP for a while, and returns the bits per second that
-// arrived after the burst was used up.
-func transfer(t *testing.T, from, to *lab.Station) float64 {
-	t.Helper()
-	var listener net.Listener
-	err := to.Do(func() (err error) {
-		listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "0.0.0.0:5001")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close() //nolint:errcheck // the transfer is over
-	var out net.Conn
-	err = from.Do(func() (err error) {
-		out, err = (&net.Dialer{Timeout: answerLimit}).DialContext(t.Context(), "tcp4", to.Addresses[0].Addr().String()+":5001")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close() //nolint:errcheck // the transfer is over
-	in, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close() //nolint:errcheck // the transfer is over
-	go func() {
-		for buf := make([]byte, 64<<10); ; {
-			if _, err := out.Write(buf); err != nil {
-				return // the other end is closed
-			}
-		}
-	}()
-	read := func(d time.Duration) int64 {
-		if err := in.SetReadDeadline(time.Now().Add(d)); err != nil {
-			t.Fatal(err)
-		}
-		n, err := io.Copy(io.Discard, in)
-		var timeout net.Error
-		if !errors.As(err, &timeout) || !timeout.Timeout() {
-			t.Fatal(err)
-		}
-		return n
-	}
-	read(time.Second)
-	began := time.Now()
-	return float64(read(transferTime)*8) / time.Since(began).Seconds()
-}
+// testRate is far below what the slowest machine passes.
+const testRate = 16e6
 
 // TestRateTraffic measures what a real transfer gets.
 func TestRateTraffic(t *testing.T) {
 	l := start(t)
 	a, b := station(t, l, "a", 1), station(t, l, "b", 2)
 	d := openBR0(t)
-	free := transfer(t, a, b)
+	free := switchtest.Transfer(t, a, b)
 	if free < 3*testRate {
 		t.Fatalf("without a limit: %.1f Mbit/s, too slow to tell a limit of %.0f", free/1e6, testRate/1e6)
 	}
@@ -98,11 +42,11 @@ func TestRateTraffic(t *testing.T) {
 			continue // the virtual machine's kernel has it
 		}
 		undo := wire(t, d, c.port, vnet.Policy{QoS: c.qos}).Reverse()
-		got := transfer(t, a, b)
+		got := switchtest.Transfer(t, a, b)
 		if got < 0.85*testRate || got > 1.15*testRate {
 			t.Errorf("%s %.0f Mbit/s: a transfer gets %.1f", c.property, testRate/1e6, got/1e6)
 		}
-		back := transfer(t, b, a)
+		back := switchtest.Transfer(t, b, a)
 		if back < 2*testRate {
 			t.Errorf("%s: the other direction gets %.1f Mbit/s", c.property, back/1e6)
 		}

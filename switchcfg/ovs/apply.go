@@ -38,7 +38,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 			continue
 		}
 		if err == nil {
-			err = d.setGuards(ctx, plan, tx.seen)
+			err = errors.Join(d.checkInbound(ctx, plan), d.filter(ctx, plan, tx.seen))
 		}
 		if err != nil {
 			err = fmt.Errorf("switch %s: %w", d.name, err)
@@ -57,6 +57,12 @@ func (d *Driver) carryOut(ctx context.Context, tx *transaction) (made bool, err 
 	if len(tx.ops) == 0 {
 		return true, nil
 	}
+	if len(tx.first) > 0 {
+		before := &transaction{ops: tx.first, all: tx.all}
+		if _, err := d.carryOut(ctx, before); err != nil {
+			return true, err
+		}
+	}
 	goal, err := d.commit(ctx, tx)
 	d.last.outdated = true
 	if err != nil {
@@ -70,6 +76,9 @@ type transaction struct {
 	seen   view
 	bridge ovsdb.UUID
 	ops    []ovsdb.Operation
+	// first are operations to be in force before the others: ovs-vswitchd does
+	// not look whether the kernel still has what it once told it.
+	first []ovsdb.Operation
 	// all names every device of the plan.
 	all []string
 	// wired names the devices that are ports afterwards.
@@ -114,7 +123,9 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (
 		if err := c.Admit(found); err != nil {
 			return nil, fmt.Errorf("port %s: %w", c.Device, err)
 		}
-		tx.change(c, s, d.name)
+		if err := tx.change(c, s, d.name); err != nil {
+			return nil, err
+		}
 	}
 	if len(tx.ops) == guards {
 		tx.ops = nil // all is done already
@@ -123,7 +134,7 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (
 }
 
 // change adds the operations of one change.
-func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) {
+func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) error {
 	if c.After.Switch != "" {
 		tx.wired = append(tx.wired, c.Device)
 	}
@@ -131,12 +142,12 @@ func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) {
 		if c.After.Switch == bridge {
 			tx.add(c)
 		}
-		return
+		return nil
 	}
 	if s.bridge != c.After.Switch {
 		tx.mutate(ovsdb.Where("name", s.bridge), ovsdb.Condition{"ports", "delete", s.port.UUID})
 		if c.After.Switch == "" {
-			return
+			return tx.shape(c, s, s.port.UUID)
 		}
 		tx.mutate(ovsdb.Where("name", c.After.Switch), ovsdb.Condition{"ports", "insert", s.port.UUID})
 	}
@@ -146,6 +157,7 @@ func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) {
 	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
 		tx.update("Interface", s.port.Interfaces.First(), ovsdb.Row{"mtu_request": mtu})
 	}
+	return tx.shape(c, s, s.port.UUID)
 }
 
 // guard makes the transaction fail when the bridge or the ports to change are
@@ -211,6 +223,9 @@ func (tx *transaction) add(c switchcfg.Change) {
 	columns["protected"] = c.After.Settings.Flags[switchcfg.FlagIsolated] == vnet.ToggleOn
 	columns["external_ids"] = mark(c.After)
 	columns["other_config"] = ovsdb.Dict{"transient": "true"}
+	if inbound := qosOf(c.After.Settings).Inbound; inbound.Bits != 0 {
+		columns["qos"] = tx.addQueue(c.Device, inbound)
+	}
 	tx.ops = append(tx.ops,
 		ovsdb.Operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},
 		ovsdb.Operation{Op: "insert", Table: "Port", Name: string(port), Row: columns})

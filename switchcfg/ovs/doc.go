@@ -34,5 +34,11 @@
 // a frame with an 802.2 header is dropped, unless it is SNAP's for an Ethernet
 // type, which is looked into; so is a header chain of IPv6.
 //
-// Out of scope: making bridges, OVN, QoS, bonds, and databases on other hosts.
+// A limit towards a guest is a linux-htb QoS with one queue, whose rows have
+// external_ids:virt-vnet-port; one from a guest is an OpenFlow meter, 20000 and
+// the port's number, which the flow in table 0 applies. The port's external_ids
+// say what the limits are (virt-vnet-rates); they are observed only where the
+// kernel's discipline, the flow and the meter are there.
+//
+// Out of scope: making bridges, OVN, bonds, and databases on other hosts.
 package ovs

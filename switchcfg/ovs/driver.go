@@ -106,21 +106,20 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 	for _, f := range switchcfg.Features() {
 		missing[f] = "Open vSwitch has no such setting for a port"
 	}
-	for _, f := range []switchcfg.Feature{
-		switchcfg.FeatureInbound, switchcfg.FeatureOutbound, switchcfg.FeaturePriority,
-	} {
-		missing[f] = "virt-vnet has no " + string(f) + " for Open vSwitch"
-	}
+	missing[switchcfg.FeaturePriority] = "Open vSwitch gives the frames of a port no priority of the host's"
 	missing[switchcfg.FlagBPDUGuard.Feature()] = "Open vSwitch has no BPDU guard"
 	delete(missing, switchcfg.FeatureVLAN)
-	for _, f := range []switchcfg.Feature{switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard} {
+	delete(missing, switchcfg.FeatureInbound)
+	for _, f := range []switchcfg.Feature{
+		switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard, switchcfg.FeatureOutbound,
+	} {
 		delete(missing, f)
 		if reason := d.lacksOpenFlow(); reason != "" {
 			missing[f] = reason
 		}
 	}
 	delete(missing, switchcfg.FlagIsolated.Feature())
-	return switchcfg.Capabilities{Switch: d.name, Missing: missing}
+	return switchcfg.Capabilities{Switch: d.name, Missing: missing, Try: d.try}
 }
 
 // Close implements [switchcfg.Driver].

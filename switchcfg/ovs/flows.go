@@ -56,7 +56,34 @@ type flow struct {
 	actions         string
 }
 
-// guardFlows are the flows that make up a guard. What Open vSwitch cannot look
+// filter is what our flows do with what comes from a port: they keep it to a
+// guard, and meter it.
+type filter struct {
+	guard    switchcfg.Guard
+	outbound vnet.Rate
+}
+
+func (f filter) isZero() bool { return f.equal(filter{}) }
+
+func (f filter) equal(other filter) bool {
+	return f.guard.Equal(other.guard) && f.outbound == other.outbound
+}
+
+// filterFlows are the flows that make up a filter of a port.
+func filterFlows(port int, f filter) []flow {
+	flows := guardFlows(f.guard)
+	if f.outbound.Bits == 0 {
+		return flows
+	}
+	meter := fmt.Sprintf("meter:%d,", meterOf(port))
+	if len(flows) == 0 {
+		return []flow{{tableFirst, priorityFirst, notSeen, meter + pass}}
+	}
+	flows[0].actions = meter + flows[0].actions
+	return flows
+}
+
+// guardFlows are the flows that make up a guard, that of the first table first. What Open vSwitch cannot look
 // into it drops: a second tag (with other_config:vlan-limit=2 it can), and any
 // frame with an 802.2 header but SNAP's with an Ethernet type, which it reads
 // as what they carry.
@@ -259,6 +286,7 @@ type dumped struct {
 	port, table, priority int
 	fields                map[string]string // of the match
 	drops                 bool
+	meter                 int // or zero
 }
 
 // parseFlows reads what "ovs-ofctl dump-flows" prints. Lines that are no flows
@@ -271,6 +299,10 @@ func parseFlows(text string) []dumped {
 			continue
 		}
 		f := dumped{fields: map[string]string{}, drops: actions == drop}
+		if rest, metered := strings.CutPrefix(actions, "meter:"); metered {
+			number, _, _ := strings.Cut(rest, ",")
+			f.meter, _ = strconv.Atoi(number)
+		}
 		for word := range strings.FieldsFuncSeq(match, func(r rune) bool { return r == ',' || r == ' ' }) {
 			key, value, _ := strings.Cut(word, "=")
 			f.fields[key] = value
@@ -312,7 +344,11 @@ func guardIn(flows []dumped) switchcfg.Guard {
 	}
 	slices.SortFunc(g.MACs, func(a, b vnet.MAC) int { return slices.Compare(a[:], b[:]) })
 	slices.SortFunc(g.Addresses, netip.Addr.Compare)
-	if !slices.Equal(shapes(guardFlows(g), flow.shape), shapes(flows, dumped.shape)) {
+	whole := guardFlows(g)
+	if len(whole) == 0 && slices.ContainsFunc(flows, func(f dumped) bool { return f.meter != 0 }) {
+		return g
+	}
+	if !slices.Equal(shapes(whole, flow.shape), shapes(flows, dumped.shape)) {
 		return switchcfg.Guard{}
 	}
 	return g

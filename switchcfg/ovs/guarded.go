@@ -17,12 +17,13 @@ import (
 // flows of one that is not. The flows themselves are the guard: they go with
 // ovs-vswitchd, and then the port has none.
 
-// guardOf is the guard that the settings ask for.
-func guardOf(s switchcfg.Settings) switchcfg.Guard {
-	if s.Guard == nil {
-		return switchcfg.Guard{}
+// filterOf is the filter that the settings ask for.
+func filterOf(s switchcfg.Settings) filter {
+	f := filter{outbound: qosOf(s).Outbound}
+	if s.Guard != nil {
+		f.guard = *s.Guard
 	}
-	return *s.Guard
+	return f
 }
 
 // addGuards completes the ports that are said to be guarded.
@@ -40,12 +41,36 @@ func (d *Driver) addGuards(ctx context.Context, v view, ports map[string]switchc
 	if err != nil {
 		return fmt.Errorf("look at guards: %w", err)
 	}
-	if whole, err := d.seesFragments(ctx); err != nil || !whole {
-		return err // then they drop more than they should
+	var guards, metered bool
+	for device := range ports {
+		s := v.ports[device]
+		if !s.guarded(d.name) {
+			continue
+		}
+		*ports[device].Settings.Guard = guardIn(found[s.number])
+		guards = guards || !ports[device].Settings.Guard.IsZero()
+		metered = metered || s.rates().Outbound.Bits != 0
+	}
+	if metered {
+		if err := d.addOutbound(ctx, v, ports, found); err != nil {
+			return fmt.Errorf("look at meters: %w", err)
+		}
+	}
+	if !guards {
+		return nil
+	}
+	return d.checkFragments(ctx, v, ports)
+}
+
+// checkFragments takes guards for none that drop more than they should.
+func (d *Driver) checkFragments(ctx context.Context, v view, ports map[string]switchcfg.Port) error {
+	whole, err := d.seesFragments(ctx)
+	if err != nil {
+		return fmt.Errorf("look at guards: %w", err)
 	}
 	for device := range ports {
-		if s := v.ports[device]; s.guarded(d.name) {
-			*ports[device].Settings.Guard = guardIn(found[s.number])
+		if s := v.ports[device]; s.guarded(d.name) && !whole {
+			*ports[device].Settings.Guard = switchcfg.Guard{}
 		}
 	}
 	return nil
@@ -57,21 +82,21 @@ func (s seen) guarded(bridge string) bool {
 	return s.bridge == bridge && s.port != nil && s.port.ExternalIDs[keyGuard] != "" && s.number != 0
 }
 
-// setGuards brings the guards of a plan into force, once ovs-vswitchd has its
+// filter brings the filters of a plan into force, once ovs-vswitchd has its
 // ports. Those that leave the bridge lose theirs by the number they had.
-func (d *Driver) setGuards(ctx context.Context, plan switchcfg.Plan, old view) error {
-	guards := map[int]switchcfg.Guard{}
+func (d *Driver) filter(ctx context.Context, plan switchcfg.Plan, old view) error {
+	filters := map[int]filter{}
 	var devices []string
-	wanted := map[string]switchcfg.Guard{}
+	wanted := map[string]filter{}
 	for _, c := range plan.Changes {
-		to := guardOf(c.After.Settings)
-		if to.Equal(guardOf(c.Before.Settings)) && c.Before.Switch == c.After.Switch {
+		to := filterOf(c.After.Settings)
+		if to.equal(filterOf(c.Before.Settings)) && c.Before.Switch == c.After.Switch {
 			continue
 		}
 		if s := old.ports[c.Device]; s.guarded(d.name) {
-			guards[s.number] = switchcfg.Guard{}
+			filters[s.number] = filter{}
 		}
-		if c.After.Switch == d.name && !to.IsZero() {
+		if c.After.Switch == d.name && !to.isZero() {
 			devices = append(devices, c.Device)
 			wanted[c.Device] = to
 		}
@@ -85,11 +110,14 @@ func (d *Driver) setGuards(ctx context.Context, plan switchcfg.Plan, old view) e
 			if numbers[device] == 0 {
 				return fmt.Errorf("port %s: %w: ovs-vswitchd has given it no number", device, switchcfg.ErrNoPort)
 			}
-			guards[numbers[device]] = wanted[device]
+			filters[numbers[device]] = wanted[device]
 		}
 	}
-	if err := d.setFlows(ctx, guards); err != nil {
-		return fmt.Errorf("guard %d ports: %w", len(guards), err)
+	if len(filters) == 0 {
+		return nil
+	}
+	if err := d.setFilters(ctx, filters); err != nil {
+		return fmt.Errorf("guard %d ports: %w", len(filters), err)
 	}
 	return nil
 }
@@ -149,13 +177,16 @@ func (d *Driver) sweep(ctx context.Context, gone []int) error {
 	for _, s := range v.ports {
 		alive[s.number] = alive[s.number] || s.guarded(d.name)
 	}
-	stale := map[int]switchcfg.Guard{}
+	stale := map[int]filter{}
 	for _, port := range gone {
 		if !alive[port] {
-			stale[port] = switchcfg.Guard{}
+			stale[port] = filter{}
 		}
 	}
-	return d.setFlows(ctx, stale)
+	if err := d.setFilters(ctx, stale); err != nil {
+		return err
+	}
+	return d.sweepQueues(ctx)
 }
 
 // having is the scope of the devices that have one of the numbers by now, on

@@ -184,7 +184,9 @@ func (d *Driver) ports(ctx context.Context, v view, devices []string) (map[strin
 		return nil, rtnl.Translate(err)
 	}
 	all := make(map[string]switchcfg.Port, len(devices))
+	disciplines := make(map[string]string, len(devices))
 	for i, device := range devices {
+		disciplines[device] = links[i].Qdisc
 		s := v.ports[device]
 		port, exists := s.known(device), true
 		switch {
@@ -205,7 +207,7 @@ func (d *Driver) ports(ctx context.Context, v view, devices []string) (map[strin
 			all[device] = port
 		}
 	}
-	return all, nil
+	return all, d.addInbound(ctx, v, all, disciplines)
 }
 
 // master names the switch of the kernel's that the device is on, if any.
@@ -223,7 +225,7 @@ func (d *Driver) master(ctx context.Context, link rtnl.Link) (string, error) {
 // known is what OVSDB says of the device.
 func (s seen) known(device string) switchcfg.Port {
 	port := switchcfg.Port{Device: device, Index: s.number, Switch: s.bridge}
-	port.Settings.Guard = &switchcfg.Guard{}
+	port.Settings.Guard, port.Settings.QoS = &switchcfg.Guard{}, &vnet.QoS{}
 	if s.port != nil {
 		port.Owner = owner(s.port.ExternalIDs)
 		port.Settings.VLAN = decode(s.port.vlanColumns)

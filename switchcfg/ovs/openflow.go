@@ -113,26 +113,36 @@ func (d *Driver) flowsOf(ctx context.Context, ports []int) (map[int][]dumped, er
 	return found, nil
 }
 
-// setFlows gives ports the flows of their guards, and takes from them what they
-// had of ours: all at once, or nothing.
-func (d *Driver) setFlows(ctx context.Context, guards map[int]switchcfg.Guard) error {
-	if len(guards) == 0 {
-		return nil
-	}
+// setFilters gives ports the flows of their filters, and takes from them what
+// they had of ours: all at once, or nothing. Meters come before the flows that
+// need them, and go after.
+func (d *Driver) setFilters(ctx context.Context, filters map[int]filter) error {
 	var text strings.Builder
-	for port, g := range guards {
+	guards := false
+	var without []int
+	for port, f := range filters {
+		guards = guards || !f.guard.IsZero()
 		fmt.Fprintf(&text, "delete cookie=%#x/-1\n", cookieOf(port))
-		for _, f := range guardFlows(g) {
-			text.WriteString(f.text(port) + "\n")
+		for _, line := range filterFlows(port, f) {
+			text.WriteString(line.text(port) + "\n")
+		}
+		if f.outbound.Bits == 0 {
+			without = append(without, port)
+		} else if err := d.setMeter(ctx, port, f.outbound); err != nil {
+			return err
 		}
 	}
-	if strings.Contains(text.String(), "add ") {
+	if guards {
 		if _, err := d.openflow(ctx, "", "set-frags", fragments); err != nil {
 			return err
 		}
 	}
-	_, err := d.openflow(ctx, text.String(), "add-flows", "-")
-	return err
+	if len(filters) > 0 {
+		if _, err := d.openflow(ctx, text.String(), "add-flows", "-"); err != nil {
+			return err
+		}
+	}
+	return d.removeMeters(ctx, without)
 }
 
 // fragments is the way in which a bridge with guards is to handle IP fragments:

@@ -20,6 +20,8 @@ const (
 	keyMAC     = "virt-vnet-mac"
 	keyNetwork = "virt-vnet-network"
 	keyGuard   = "virt-vnet-guard" // that there are flows for it
+	keyRates   = "virt-vnet-rates" // the limits
+	keyPort    = "virt-vnet-port"  // of QoS and Queue, whose they are
 	keyVantage = "virt-vnet-vantage"
 )
 
@@ -37,11 +39,15 @@ type record struct {
 	STP, RSTP bool
 	Protocols ovsdb.Set[string]
 
+	// Of a QoS or a Queue.
+	OtherConfig ovsdb.Dict
+
 	// Of a port. It has several interfaces only when it is a bond.
 	Interfaces ovsdb.Set[ovsdb.UUID]
 	Protected  bool
 	vlanColumns
 	Status, RSTPStatus ovsdb.Dict
+	QoS                ovsdb.Set[ovsdb.UUID]
 
 	// Of an interface, the device of a port.
 	Type       string
@@ -100,6 +106,10 @@ func (r *record) condition(name string) any {
 		return &r.RSTPStatus
 	case "link_state":
 		return &r.LinkState
+	case "qos":
+		return &r.QoS
+	case "other_config":
+		return &r.OtherConfig
 	case "protocols":
 		return &r.Protocols
 	}
@@ -116,7 +126,7 @@ func (r record) has() map[ovsdb.UUID]bool {
 }
 
 func readPorts(rows []ovsdb.Condition) ovsdb.Operation {
-	return ovsdb.Select("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode")
+	return ovsdb.Select("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode", "qos")
 }
 
 func readInterfaces(rows []ovsdb.Condition) ovsdb.Operation {
@@ -149,8 +159,11 @@ func owner(ids ovsdb.Dict) switchcfg.Owner {
 func mark(p switchcfg.Port) ovsdb.Dict {
 	o := p.Owner
 	ids := ovsdb.Dict{keyGuest: o.Guest, keyMAC: o.MAC.String(), keyNetwork: o.Network}
-	if g := guardOf(p.Settings); !g.IsZero() {
+	if f := filterOf(p.Settings); !f.isZero() {
 		ids[keyGuard] = "flows"
+	}
+	if q := qosOf(p.Settings); q.limits() {
+		ids[keyRates] = q.String()
 	}
 	maps.DeleteFunc(ids, func(_, value string) bool { return value == "" })
 	return ids
@@ -160,7 +173,7 @@ func mark(p switchcfg.Port) ovsdb.Dict {
 func remark(ids ovsdb.Dict, p switchcfg.Port) ovsdb.Dict {
 	all := mark(p)
 	for key, value := range ids {
-		if !slices.Contains([]string{keyGuest, keyMAC, keyNetwork, keyGuard}, key) {
+		if !slices.Contains([]string{keyGuest, keyMAC, keyNetwork, keyGuard, keyRates}, key) {
 			all[key] = value
 		}
 	}

@@ -124,6 +124,20 @@ func (n NamedUUID) appendTo(text []byte) []byte {
 	return appendPair(text, "named-uuid", string(n))
 }
 
+// Numbered is a column of rows that the same transaction inserts, each by a number.
+type Numbered map[int]NamedUUID
+
+func (n Numbered) appendTo(text []byte) []byte {
+	text = append(text, `["map",[`...)
+	separator := "["
+	for number, id := range n {
+		text = strconv.AppendInt(append(text, separator...), int64(number), 10)
+		text = append(id.appendTo(append(text, ',')), ']')
+		separator = ",["
+	}
+	return append(text, ']', ']')
+}
+
 // Set is a column of any number of values. On the wire one value is itself,
 // anything else ["set",[...]].
 type Set[T any] []T

@@ -81,14 +81,15 @@ func TestRequests(t *testing.T) {
 	t.Parallel()
 	now := 0
 	for want, sent := range map[string]writable{
-		`["set",[]]`:              Set[int](nil),
-		`["set",[1,2]]`:           Set[int]{1, 2},
-		`["set",[["uuid","u1"]]]`: Set[UUID]{"u1"},
-		`["map",[]]`:              Dict{},
-		`["map",[["k","v"]]]`:     Dict{"k": "v"},
-		`["named-uuid","n1"]`:     NamedUUID("n1"),
-		`{"f":true}`:              Row{"f": true},
-		`{"a":"\"\\\n\u0001é"}`:   Row{"a": "\"\\\n\x01é"},
+		`["set",[]]`:                        Set[int](nil),
+		`["set",[1,2]]`:                     Set[int]{1, 2},
+		`["set",[["uuid","u1"]]]`:           Set[UUID]{"u1"},
+		`["map",[]]`:                        Dict{},
+		`["map",[["k","v"]]]`:               Dict{"k": "v"},
+		`["named-uuid","n1"]`:               NamedUUID("n1"),
+		`{"f":true}`:                        Row{"f": true},
+		`["map",[[0,["named-uuid","n1"]]]]`: Numbered{0: "n1"},
+		`{"a":"\"\\\n\u0001é"}`:             Row{"a": "\"\\\n\x01é"},
 		`{"op":"wait","table":"T","where":[["c","==",1]],"columns":["c","d"],"rows":[],"until":"==","timeout":0}`: Operation{
 			Op: "wait", Table: "T", Where: Where("c", 1), Columns: []string{"c", "d"}, Rows: []Row{}, Until: "==", Timeout: &now,
 		},

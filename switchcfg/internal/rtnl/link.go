@@ -33,8 +33,10 @@ type Link struct {
 	MTU   int
 	// QueueLength is how many frames wait at most to be sent (IFLA_TXQLEN).
 	QueueLength int
-	Name        string
-	Alias       string
+	// Qdisc is the kind of its queueing discipline (tc(8)), such as "htb".
+	Qdisc string
+	Name  string
+	Alias string
 	// MAC is zero where it is not of Ethernet's length.
 	MAC [6]byte
 	// Info is IFLA_LINKINFO: what kind of link it is, and what its master says
@@ -145,6 +147,8 @@ func ParseLink(msg []byte) (Link, error) {
 			l.MTU = int(Number(value))
 		case unix.IFLA_TXQLEN:
 			l.QueueLength = int(Number(value))
+		case unix.IFLA_QDISC:
+			l.Qdisc = Text(value)
 		case unix.IFLA_MASTER:
 			l.Master = int(Number(value))
 		case unix.IFLA_LINKINFO:
