@@ -109,6 +109,8 @@ func routed(x *libvirtxml.Network, n vnet.Network, v Version) error {
 // of its network. A Linux bridge has no VLAN 0.
 func vlanElement(set vnet.VLANSet, driver vnet.Driver) *libvirtxml.NetworkVLAN {
 	switch {
+	case set.Service != 0:
+		return nil // libvirt has no word for a tunnel: the hook makes it one
 	case set.IsZero() && driver != vnet.DriverOVS:
 		return nil
 	case !set.IsTrunk():

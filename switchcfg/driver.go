@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -139,6 +140,7 @@ type Feature string
 // The features, besides those of the flags: see [Flag.Feature].
 const (
 	FeatureVLAN      Feature = "VLAN"
+	FeatureTunnel    Feature = "VLAN tunnel"
 	FeatureAntiSpoof Feature = "anti-spoofing"
 	FeatureDHCPGuard Feature = "DHCP guard"
 	FeatureRAGuard   Feature = "RA guard"
@@ -151,7 +153,7 @@ const (
 // Features returns every feature.
 func Features() []Feature {
 	list := []Feature{
-		FeatureVLAN, FeatureAntiSpoof, FeatureDHCPGuard, FeatureRAGuard,
+		FeatureVLAN, FeatureTunnel, FeatureAntiSpoof, FeatureDHCPGuard, FeatureRAGuard,
 		FeatureInbound, FeatureOutbound, FeaturePriority, FeatureBridge,
 	}
 	for f := range AllFlags() {
@@ -225,6 +227,7 @@ func (p Port) needs() []need {
 	}
 	s := p.Settings
 	add(s.VLAN != nil && !s.VLAN.IsZero(), FeatureVLAN, "VLAN "+vlanText(s.VLAN))
+	add(s.VLAN != nil && s.VLAN.Service != 0, FeatureTunnel, "service_vlan: "+strconv.Itoa(int(given(s.VLAN).Service)))
 	for f := range AllFlags() {
 		add(s.Flags[f] != vnet.ToggleLeave && s.Flags[f] != f.Normal(), f.Feature(), f.setting(s.Flags[f]))
 	}

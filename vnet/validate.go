@@ -265,8 +265,29 @@ func (o object) policy(p Policy) {
 	if s.Native != 0 && len(s.Trunk) == 0 {
 		o.conflict("native", "native without trunk", "trunk: the tagged VLANs, or vlan for an access port")
 	}
+	o.tunnel(s)
 	o.guards(p)
 	o.qos(p.QoS)
+}
+
+// tunnel checks a port whose frames get a service tag.
+func (o object) tunnel(s VLANSet) {
+	const want = "1 to 4094"
+	if s.Service != 0 && !s.Service.Valid() {
+		o.value("service_vlan", fmt.Sprintf("VLAN %d", s.Service), want)
+	}
+	for _, r := range s.Customer {
+		if !r.First.Valid() || !r.Last.Valid() || r.First > r.Last {
+			o.value("customer_vlans", "VLANs "+r.String(), want)
+		}
+	}
+	if s.Service != 0 && (s.Access != 0 || s.IsTrunk()) {
+		o.conflict("service_vlan", "service_vlan and "+VLANSet{Access: s.Access, Trunk: s.Trunk, Native: s.Native}.String()+" on the same port",
+			"service_vlan with customer_vlans for a tunnel, or vlan, or trunk")
+	}
+	if s.Service == 0 && len(s.Customer) > 0 {
+		o.conflict("customer_vlans", "customer_vlans without service_vlan", "service_vlan: the VLAN that carries them")
+	}
 }
 
 // guards checks that what is asked of a guest's honesty is no contradiction.

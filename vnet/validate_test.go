@@ -43,6 +43,13 @@ func TestValidate(t *testing.T) {
 		{"no mode", func(s *vnet.Topology) { s.Networks[0].Mode = 0 }, vnet.CodeSpecMissing, "networks.red"},
 		{"device on a bridge", func(s *vnet.Topology) { s.Networks[0].Device = "eno1" }, vnet.CodeSpecConflict, "networks.red.device"},
 		{"VLAN 4095", func(s *vnet.Topology) { s.Networks[0].Policy.VLAN.Access = 4095 }, vnet.CodeSpecValue, "networks.red.vlan"},
+		{"customer alone", func(s *vnet.Topology) {
+			s.Networks[0].Policy.VLAN = vnet.VLANSet{Customer: vnet.AllVLANs()}
+		}, vnet.CodeSpecConflict, "networks.red.customer_vlans"},
+		{"tunnel and trunk", func(s *vnet.Topology) {
+			s.Networks[0].Policy.VLAN = vnet.VLANSet{Service: 5, Trunk: vnet.AllVLANs()}
+		}, vnet.CodeSpecConflict, "networks.red.service_vlan"},
+		{"service VLAN", func(s *vnet.Topology) { s.Networks[0].Policy.VLAN.Service, s.Networks[0].Policy.VLAN.Access = 4095, 0 }, vnet.CodeSpecValue, "networks.red.service_vlan"},
 		{"native alone", func(s *vnet.Topology) { s.Networks[0].Policy.VLAN = vnet.VLANSet{Native: 5} }, vnet.CodeSpecConflict, "networks.red.native"},
 		{"small MTU", func(s *vnet.Topology) { s.Networks[0].MTU = 60 }, vnet.CodeSpecValue, "networks.red.mtu"},
 		{"host bits", func(s *vnet.Topology) { s.Networks[0].Subnet = netip.MustParsePrefix("10.0.20.7/24") }, vnet.CodeSpecValue, "networks.red.subnet"},

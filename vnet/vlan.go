@@ -4,6 +4,7 @@
 package vnet
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -137,7 +138,8 @@ func (rs VLANRanges) String() string {
 }
 
 // VLANSet is the VLAN membership of one port: an access port has Access, a
-// trunk has Trunk and perhaps Native, never both.
+// trunk has Trunk and perhaps Native, a tunnel has Service and perhaps Customer,
+// never two of these.
 //
 // The zero VLANSet is untagged: the port sends and receives untagged frames
 // only, in the VLAN the switch gives to such frames. It is not a trunk of all
@@ -154,6 +156,12 @@ type VLANSet struct {
 	// NativeTagged makes the trunk send frames of Native with a tag too, and
 	// still take untagged ones into it.
 	NativeTagged bool `json:"nativeTagged,omitempty"`
+	// Service is the VLAN that a tunnel carries all frames of the guest in, with
+	// whatever tag they have: they get a service tag (IEEE 802.1ad; a dot1q-tunnel
+	// port). Customer is the VLANs of the guest's own that it takes, or nil for
+	// all; with some, it takes no untagged frames.
+	Service  VLANID     `json:"service,omitempty"`
+	Customer VLANRanges `json:"customer,omitempty"`
 	// Extra is what a live port has beyond that, in its driver's words, such
 	// as "untagged 30" for a second untagged VLAN. It is observed, never
 	// wanted; a driver that undoes a change reads it back.
@@ -162,19 +170,15 @@ type VLANSet struct {
 
 // IsZero reports whether the port is untagged.
 func (s VLANSet) IsZero() bool {
-	return s.Access == 0 && len(s.Trunk) == 0 && s.Native == 0 && s.Extra == ""
+	return s.Access == 0 && len(s.Trunk) == 0 && s.Native == 0 && s.Service == 0 && s.Extra == ""
 }
 
 // IsTrunk reports whether the port carries tagged frames.
 func (s VLANSet) IsTrunk() bool { return len(s.Trunk) > 0 || s.Native != 0 }
 
-// PVID is the VLAN of untagged frames: Access, or Native on a trunk, or zero.
-func (s VLANSet) PVID() VLANID {
-	if s.Access != 0 {
-		return s.Access
-	}
-	return s.Native
-}
+// PVID is the VLAN of untagged frames: Access, or Native on a trunk, or Service of
+// a tunnel, or zero.
+func (s VLANSet) PVID() VLANID { return cmp.Or(s.Access, s.Native, s.Service) }
 
 // Contains reports whether frames of VLAN id may pass the port.
 func (s VLANSet) Contains(id VLANID) bool {
@@ -217,6 +221,7 @@ func (s VLANSet) Without(less VLANRanges) VLANSet {
 // part of the trunk whether Trunk lists it or not.
 func (s VLANSet) Equal(other VLANSet) bool {
 	return s.Access == other.Access && s.Native == other.Native && s.NativeTagged == other.NativeTagged &&
+		s.Service == other.Service && slices.Equal(s.Customer.Normal(), other.Customer.Normal()) &&
 		s.Extra == other.Extra && slices.Equal(s.tagged(), other.tagged())
 }
 
@@ -228,8 +233,8 @@ func (s VLANSet) tagged() VLANRanges {
 	return append(slices.Clone(s.Trunk), VLANRange{s.Native, s.Native}).Normal()
 }
 
-// String returns "untagged", "access 20", "trunk 10,20-29" or
-// "trunk 20-29 native 10".
+// String returns "untagged", "access 20", "trunk 10,20-29",
+// "trunk 20-29 native 10" or "tunnel 20 customer 10-19".
 func (s VLANSet) String() string {
 	if extra := s.Extra; extra != "" {
 		s.Extra = ""
@@ -240,6 +245,10 @@ func (s VLANSet) String() string {
 		return "untagged"
 	case s.Access != 0:
 		return fmt.Sprintf("access %d", s.Access)
+	case s.Service != 0 && len(s.Customer) == 0:
+		return fmt.Sprintf("tunnel %d", s.Service)
+	case s.Service != 0:
+		return fmt.Sprintf("tunnel %d customer %s", s.Service, s.Customer.Normal())
 	case s.Native == 0:
 		return "trunk " + s.Trunk.String()
 	}

@@ -113,6 +113,7 @@ func toPolicy(r rawPolicy) vnet.Policy {
 	return vnet.Policy{
 		VLAN: vnet.VLANSet{
 			Access: r.VLAN.value, Trunk: r.Trunk.value, Native: r.Native.value, NativeTagged: r.NativeTagged.value,
+			Service: r.Service.value, Customer: r.Customer.value,
 		},
 		Isolated:       r.Isolated.value,
 		Learning:       toToggle(r.Learning),

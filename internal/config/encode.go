@@ -127,6 +127,8 @@ func fromPolicy(p vnet.Policy) rawPolicy {
 		Trunk:          scalarOf(p.VLAN.Trunk, len(p.VLAN.Trunk) > 0),
 		Native:         given(p.VLAN.Native),
 		NativeTagged:   given(p.VLAN.NativeTagged),
+		Service:        given(p.VLAN.Service),
+		Customer:       scalarOf(p.VLAN.Customer, len(p.VLAN.Customer) > 0),
 		Isolated:       given(p.Isolated),
 		Learning:       fromToggle(p.Learning),
 		Flood:          fromToggle(p.Flood),

@@ -84,6 +84,8 @@ type rawPolicy struct {
 	Trunk          scalar[vnet.VLANRanges] `yaml:"trunk,omitempty" json:"trunk,omitempty" jsonschema:"tagged VLANs of a trunk, such as 10,20-29, or all"`
 	Native         scalar[vnet.VLANID]     `yaml:"native,omitempty" json:"native,omitempty" jsonschema:"VLAN of a trunk's untagged frames"`
 	NativeTagged   scalar[bool]            `yaml:"native_tagged,omitempty" json:"native_tagged,omitempty" jsonschema:"send frames of the native VLAN with a tag, too"`
+	Service        scalar[vnet.VLANID]     `yaml:"service_vlan,omitempty" json:"service_vlan,omitempty" jsonschema:"VLAN of a tunnel for the guest's own VLANs, in a service tag (802.1ad, QinQ; Open vSwitch)"`
+	Customer       scalar[vnet.VLANRanges] `yaml:"customer_vlans,omitempty" json:"customer_vlans,omitempty" jsonschema:"VLANs of the guest's own that its tunnel takes, such as 10,20-29; default all, and untagged frames"`
 	Isolated       scalar[bool]            `yaml:"isolated,omitempty" json:"isolated,omitempty" jsonschema:"keep the port from other isolated ports of the switch"`
 	Learning       scalar[bool]            `yaml:"learning,omitempty" json:"learning,omitempty" jsonschema:"learn MAC addresses on the port (Linux bridge)"`
 	Flood          scalar[bool]            `yaml:"flood,omitempty" json:"flood,omitempty" jsonschema:"send frames to unknown MAC addresses out of the port (Linux bridge)"`

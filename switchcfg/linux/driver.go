@@ -130,7 +130,9 @@ func (d *Driver) checkBridge(l link) error {
 // find works out what the kernel and this bridge can do, without trying: a
 // kernel with VLAN filtering reports the bridge's default PVID, others do not.
 func (d *Driver) find(ctx context.Context, bridge link) (switchcfg.Capabilities, error) {
-	caps := switchcfg.Capabilities{Switch: d.name, Try: d.try}
+	caps := switchcfg.Capabilities{Switch: d.name, Try: d.try, Missing: map[switchcfg.Feature]string{
+		switchcfg.FeatureTunnel: "a Linux bridge cannot put a service tag on the frames of a port (driver: ovs can)",
+	}}
 	reason := ""
 	switch {
 	case !bridge.vlanAware:
@@ -147,7 +149,7 @@ func (d *Driver) find(ctx context.Context, bridge link) (switchcfg.Capabilities,
 		}
 	}
 	if reason != "" {
-		caps.Missing = map[switchcfg.Feature]string{switchcfg.FeatureVLAN: reason}
+		caps.Missing[switchcfg.FeatureVLAN] = reason
 	}
 	return caps, nil
 }

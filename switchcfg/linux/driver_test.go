@@ -70,7 +70,7 @@ func TestCapabilities(t *testing.T) {
 		want = bridgeOff
 	}
 	caps := openBR0(t).Capabilities()
-	if got := caps.Missing[switchcfg.FeatureVLAN]; got != want || caps.Switch != "br0" || len(caps.Missing) != 1 {
+	if got := caps.Missing[switchcfg.FeatureVLAN]; got != want || caps.Switch != "br0" || len(caps.Missing) != 2 {
 		t.Errorf("got %+v, want VLAN missing because %s", caps, want)
 	}
 	if want == kernel {

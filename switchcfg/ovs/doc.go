@@ -19,8 +19,10 @@
 // for a trunk with a native VLAN, just as libvirt writes them. The untagged
 // port of [vnet.VLANSet] is tag=0. A port with neither tag nor trunks, the
 // default of Open vSwitch, carries every VLAN and untagged frames besides: that
-// is what "trunk: all" asks for. What these cannot say, such as
-// vlan_mode=dot1q-tunnel, is observed as the set's Extra.
+// is what "trunk: all" asks for. A tunnel is vlan_mode=dot1q-tunnel with tag, the
+// service VLAN, and cvlans; Open vSwitch forwards frames with two tags only with
+// other_config:vlan-limit at 2 or 0. What these cannot say is observed as the set's
+// Extra.
 //
 // Guards ([switchcfg.Guard]) are OpenFlow flows with a cookie of ours,
 // 0x76697274 in its upper half, in tables 240 to 243. In table 0 there is one for

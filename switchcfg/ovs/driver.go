@@ -37,6 +37,7 @@ type Driver struct {
 	// protocols are the versions of OpenFlow that the bridge speaks, or none
 	// when it speaks all.
 	protocols []string
+	vlanLimit string // how many tags frames may have, as far as it is known
 }
 
 var (
@@ -78,11 +79,12 @@ func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, erro
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
 	}
 	d.links = links
-	results, err := d.transact(ctx, d.readBridge("protocols"))
+	results, err := d.transact(ctx, d.readBridge("protocols"), ovsdb.Select(database, []ovsdb.Condition{}, "other_config"))
 	if err == nil {
 		var bridge record
 		bridge, err = d.bridge(results)
 		d.protocols = bridge.Protocols
+		d.vlanLimit = vlanLimit(results)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("switch %s: %w", sw.Name, err), d.Close())
@@ -110,6 +112,10 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 	missing[switchcfg.FlagBPDUGuard.Feature()] = "Open vSwitch has no BPDU guard"
 	delete(missing, switchcfg.FeatureVLAN)
 	delete(missing, switchcfg.FeatureInbound)
+	delete(missing, switchcfg.FeatureTunnel)
+	if d.vlanLimit != "0" && d.vlanLimit != "2" {
+		missing[switchcfg.FeatureTunnel] = "Open vSwitch looks at one tag only: ovs-vsctl set Open_vSwitch . other_config:vlan-limit=2"
+	}
 	for _, f := range []switchcfg.Feature{
 		switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard, switchcfg.FeatureOutbound,
 	} {
@@ -126,6 +132,16 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 func (d *Driver) Close() error {
 	d.links.Close()
 	return d.db.Close()
+}
+
+// vlanLimit reads what says how many tags are looked at, from the answers to
+// Open. The default is one.
+func vlanLimit(results ovsdb.Results) string {
+	rows, err := ovsdb.Rows[record](results, 1)
+	if err != nil || len(rows) == 0 {
+		return ""
+	}
+	return rows[0].OtherConfig["vlan-limit"]
 }
 
 // transact carries out one transaction.

@@ -21,7 +21,7 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
 	results, err := d.transact(ctx, d.readBridge("ports", "stp_enable", "rstp_enable"),
-		ovsdb.Select("Port", []ovsdb.Condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "status", "rstp_status"),
+		ovsdb.Select("Port", []ovsdb.Condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "cvlans", "status", "rstp_status"),
 		ovsdb.Select("Interface", []ovsdb.Condition{}, "_uuid", "name", "link_state"))
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)

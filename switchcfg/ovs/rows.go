@@ -89,13 +89,15 @@ func (r *record) Column(name string) any {
 	case "ofport":
 		return &r.PortNumber
 	default:
-		return r.condition(name)
+		return r.more(name)
 	}
 }
 
-// condition is Column for those that tell how things are going.
-func (r *record) condition(name string) any {
+// more is Column for the rest.
+func (r *record) more(name string) any {
 	switch name {
+	case "cvlans":
+		return &r.Customer
 	case "stp_enable":
 		return &r.STP
 	case "rstp_enable":
@@ -126,7 +128,7 @@ func (r record) has() map[ovsdb.UUID]bool {
 }
 
 func readPorts(rows []ovsdb.Condition) ovsdb.Operation {
-	return ovsdb.Select("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode", "qos")
+	return ovsdb.Select("Port", rows, "_uuid", "name", "interfaces", "protected", "external_ids", "tag", "trunks", "vlan_mode", "cvlans", "qos")
 }
 
 func readInterfaces(rows []ovsdb.Condition) ovsdb.Operation {

@@ -19,6 +19,7 @@ const (
 	modeTrunk          = "trunk"
 	modeNativeTagged   = "native-tagged"
 	modeNativeUntagged = "native-untagged"
+	modeTunnel         = "dot1q-tunnel"
 )
 
 // vlanColumns is the columns of a Port that make its VLAN membership
@@ -27,11 +28,13 @@ type vlanColumns struct {
 	Tag    ovsdb.Set[int]
 	Trunks ovsdb.Set[int]
 	Mode   ovsdb.Set[string]
+	// Customer is the column cvlans.
+	Customer ovsdb.Set[int]
 }
 
 // row is the columns as a row to write.
 func (c vlanColumns) row() ovsdb.Row {
-	return ovsdb.Row{"tag": c.Tag, "trunks": c.Trunks, "vlan_mode": c.Mode}
+	return ovsdb.Row{"tag": c.Tag, "trunks": c.Trunks, "vlan_mode": c.Mode, "cvlans": c.Customer}
 }
 
 // decode is what the columns mean. What a [vnet.VLANSet] cannot say is in its
@@ -61,6 +64,8 @@ func plain(c vlanColumns) vnet.VLANSet {
 	switch mode {
 	case modeTrunk:
 		return vnet.VLANSet{Trunk: trunk}
+	case modeTunnel:
+		return vnet.VLANSet{Service: tag, Customer: ranges(c.Customer)}
 	case modeNativeTagged, modeNativeUntagged:
 		return vnet.VLANSet{Trunk: trunk, Native: tag, NativeTagged: mode == modeNativeTagged}
 	}
@@ -72,6 +77,11 @@ func plain(c vlanColumns) vnet.VLANSet {
 func encode(s vnet.VLANSet) vlanColumns {
 	if s.Extra != "" {
 		return parseColumns(s.Extra)
+	}
+	if s.Service != 0 {
+		return vlanColumns{
+			Tag: ovsdb.Set[int]{int(s.Service)}, Mode: ovsdb.Set[string]{modeTunnel}, Customer: ids(s.Customer),
+		}
 	}
 	if !s.IsTrunk() {
 		return vlanColumns{Tag: ovsdb.Set[int]{int(s.Access)}}
@@ -98,7 +108,11 @@ func encode(s vnet.VLANSet) vlanColumns {
 // that goes without saying makes no difference.
 func (c vlanColumns) equal(other vlanColumns) bool {
 	return slices.Equal(c.Tag, other.Tag) && c.mode() == other.mode() &&
-		slices.Equal(slices.Sorted(slices.Values(c.Trunks)), slices.Sorted(slices.Values(other.Trunks)))
+		sameIDs(c.Trunks, other.Trunks) && sameIDs(c.Customer, other.Customer)
+}
+
+func sameIDs(a, b []int) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 func (c vlanColumns) mode() string {
@@ -123,6 +137,9 @@ func (c vlanColumns) String() string {
 	if len(c.Mode) > 0 {
 		words = append(words, "vlan_mode="+c.Mode.First())
 	}
+	if len(c.Customer) > 0 {
+		words = append(words, "cvlans="+ranges(c.Customer).String())
+	}
 	return strings.Join(words, " ")
 }
 
@@ -138,22 +155,30 @@ func parseColumns(text string) vlanColumns {
 				c.Tag = ovsdb.Set[int]{tag}
 			}
 		case "trunks":
-			for item := range strings.SplitSeq(value, ",") {
-				first, last, isRange := strings.Cut(item, "-")
-				if !isRange {
-					last = first
-				}
-				from, errFrom := strconv.ParseUint(first, 10, 12)
-				to, errTo := strconv.ParseUint(last, 10, 12)
-				for id := from; errFrom == nil && errTo == nil && id <= to; id++ {
-					c.Trunks = append(c.Trunks, int(id))
-				}
-			}
+			c.Trunks = parseIDs(value)
+		case "cvlans":
+			c.Customer = parseIDs(value)
 		case "vlan_mode":
 			c.Mode = ovsdb.Set[string]{value}
 		}
 	}
 	return c
+}
+
+// parseIDs reads VLANs and ranges of them, zero included.
+func parseIDs(text string) (list ovsdb.Set[int]) {
+	for item := range strings.SplitSeq(text, ",") {
+		first, last, isRange := strings.Cut(item, "-")
+		if !isRange {
+			last = first
+		}
+		from, errFrom := strconv.ParseUint(first, 10, 12)
+		to, errTo := strconv.ParseUint(last, 10, 12)
+		for id := from; errFrom == nil && errTo == nil && id <= to; id++ {
+			list = append(list, int(id))
+		}
+	}
+	return list
 }
 
 // ranges makes ranges of single VLANs.

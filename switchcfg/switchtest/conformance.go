@@ -191,6 +191,7 @@ func asks() map[switchcfg.Feature]vnet.Policy {
 	rate := vnet.Rate{Bits: 100e6}
 	return map[switchcfg.Feature]vnet.Policy{
 		switchcfg.FeatureVLAN:                  {VLAN: vnet.VLANSet{Access: 20}},
+		switchcfg.FeatureTunnel:                {VLAN: vnet.VLANSet{Service: 30, Customer: vnet.VLANRanges{{First: 5, Last: 7}}}},
 		switchcfg.FlagIsolated.Feature():       {Isolated: true},
 		switchcfg.FlagLearning.Feature():       {Learning: vnet.ToggleOff},
 		switchcfg.FlagFlood.Feature():          {Flood: vnet.ToggleOff},

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		"everything":       {},
 		"default VLAN":     {Untagged: 1},
 		"nothing":          {Missing: all, Switch: vnet.Switch{Driver: vnet.DriverOVS}},
-		"no VLAN":          {Missing: map[switchcfg.Feature]string{switchcfg.FeatureVLAN: "out of VLANs"}},
+		"no VLAN":          {Missing: map[switchcfg.Feature]string{switchcfg.FeatureVLAN: "out of VLANs", switchcfg.FeatureTunnel: "out of VLANs"}},
 		"an Open vSwitch":  {Switch: vnet.Switch{Driver: vnet.DriverOVS}},
 		"not for learning": {Missing: map[switchcfg.Feature]string{switchcfg.FlagLearning.Feature(): "out of learning"}},
 	} {
