@@ -23,6 +23,8 @@ func newOVSDB(at *place, system string) *Daemon {
 		argv: []string{
 			"ovsdb-server", ovsdbFile, "--remote=p" + OVSDBEndpoint,
 			"--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+			"--private-key=db:Open_vSwitch,SSL,private_key", "--certificate=db:Open_vSwitch,SSL,certificate",
+			"--ca-cert=db:Open_vSwitch,SSL,ca_cert",
 			"--pidfile", "--log-file", "-vconsole:off",
 		},
 		log: "/var/log/openvswitch/ovsdb-server.out",

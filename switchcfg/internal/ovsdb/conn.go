@@ -30,6 +30,8 @@ type Conn struct {
 	name    string // for errors
 	decoder *json.Decoder
 	nextID  int
+	// certificate is what the server of an ssl endpoint is shown, for errors.
+	certificate string
 }
 
 // Dial connects to an endpoint. The error is [switchcfg.ErrUnreachable] when
@@ -59,7 +61,7 @@ func Dial(ctx context.Context, product string, to vnet.Endpoint, files vnet.TLS)
 	}
 	decoder := json.NewDecoder(c)
 	decoder.UseNumber()
-	return &Conn{Conn: c, name: name, decoder: decoder}, nil
+	return &Conn{Conn: c, name: name, decoder: decoder, certificate: files.Certificate}, nil
 }
 
 // Call sends a request and returns the result of its answer. Its params are
@@ -152,6 +154,8 @@ func (c *Conn) broken(ctx context.Context, err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The caller's deadline, which its own timer has not noticed yet, or ours.
 		return fmt.Errorf("%s: %w: %w", c.name, switchcfg.ErrUnreachable, context.DeadlineExceeded)
+	case isAlert(err):
+		return fmt.Errorf("%s: %w: it refuses the certificate %s: %w", c.name, switchcfg.ErrPermission, c.certificate, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetError(err):
 		return fmt.Errorf("%s: %w: it went away", c.name, switchcfg.ErrUnreachable)
 	}
@@ -161,4 +165,11 @@ func (c *Conn) broken(ctx context.Context, err error) error {
 func isNetError(err error) bool {
 	var opError *net.OpError
 	return errors.As(err, &opError)
+}
+
+// isAlert reports whether the server ended TLS with an alert. With TLS 1.3 it
+// judges the client only after the client's handshake (RFC 8446, section 2).
+func isAlert(err error) bool {
+	var opError *net.OpError
+	return errors.As(err, &opError) && opError.Op == "remote error"
 }
