@@ -25,6 +25,8 @@ type Condition struct {
 	Uplink UplinkCondition
 	// Forwarding is by the name of the port, of those of which it is known.
 	Forwarding map[string]Forwarding
+	// Overlay is nil on a switch whose networks are those of its host.
+	Overlay *Overlay
 }
 
 // UplinkCondition is how the port of a switch that leads to the fabric is doing.

@@ -69,7 +69,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"switchcfg/internal/rtnl":  {"switchcfg", "switchcfg/internal/nlconn"},
 		"switchcfg/internal/ovsdb": {"vnet", "switchcfg"},
 		"switchcfg/ovs":            {"vnet", "switchcfg", "switchcfg/internal/ovsdb", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
-		"switchcfg/ovn":            {"vnet", "switchcfg", "switchcfg/internal/ovsdb", "switchcfg/internal/rtnl"},
+		"switchcfg/ovn":            {"vnet", "switchcfg", "switchcfg/internal/ovsdb", "switchcfg/internal/rtnl", "switchcfg/internal/vantage"},
 		"switchcfg/drivers":        {"vnet", "switchcfg", "switchcfg/linux", "switchcfg/ovs", "switchcfg/ovn"},
 		"hooks":                    {"vnet", "libvirtnet", "switchcfg", "internal/state"},
 		"verify":                   {"vnet"},
