@@ -13,6 +13,11 @@ const (
 	CodeSwitchDown         = "SWITCH_DOWN"
 	CodeWrongBridge        = "WRONG_BRIDGE"
 	CodeSTPBlocked         = "STP_BLOCKED"
+	CodeControllerDown     = "CONTROLLER_DOWN"
+	CodeChassisMissing     = "CHASSIS_MISSING"
+	CodePortNotBound       = "PORT_NOT_BOUND"
+	CodePortElsewhere      = "PORT_ELSEWHERE"
+	CodeFlowsMissing       = "FLOWS_MISSING"
 	CodeWrongVLAN          = "WRONG_VLAN"
 	CodeWrongIsolation     = "WRONG_ISOLATION"
 	CodeWrongSettings      = "WRONG_SETTINGS"
@@ -33,6 +38,7 @@ const (
 	CodeICMPFiltered       = "ICMP_FILTERED"
 	CodeUplinkDown         = "UPLINK_DOWN"
 	CodeUplinkVLAN         = "UPLINK_VLAN"
+	CodeTunnelDown         = "TUNNEL_DOWN"
 	CodeGatewayUnreachable = "GATEWAY_UNREACHABLE"
 	CodePathMTU            = "PATH_MTU"
 	CodeNotDelivered       = "NOT_DELIVERED"
@@ -88,6 +94,26 @@ func portCodes() []CodeInfo {
 		{
 			CodeSTPBlocked, RungForwarding, "spanning tree keeps the port, or the uplink, from forwarding",
 			"the port's spanning tree state", "the port came up moments ago and still listens, a loop, a BPDU from the guest", "wait for the forward delay, find the loop",
+		},
+		{
+			CodeControllerDown, RungForwarding, "ovn-controller of this host does not run, or is not connected to the southbound database",
+			"what its socket says; guests that were bound before go on as they were", "it was killed or never started, the database is down", "systemctl restart ovn-controller",
+		},
+		{
+			CodeChassisMissing, RungForwarding, "OVN does not know this host as a chassis",
+			"the table Chassis of the southbound database", "no ovn-encap-ip, another system-id, somebody deleted the chassis", "external_ids of Open_vSwitch, then restart ovn-controller",
+		},
+		{
+			CodePortNotBound, RungForwarding, "the guest's logical port is bound to no chassis, or there is none",
+			"the table Port_Binding of the southbound database, the iface-id", "somebody removed the logical port, or ovn-northd does not run", "virt-vnet repair",
+		},
+		{
+			CodePortElsewhere, RungForwarding, "the guest's logical port is bound to another chassis than this host",
+			"the chassis in Port_Binding, the iface-id of the device here", "two hosts have a device with that iface-id, such as a copy of the guest", "take it off the other host",
+		},
+		{
+			CodeFlowsMissing, RungForwarding, "the logical port is bound to this host and its flows are not in",
+			"no ovn-installed at the interface", "ovn-controller hangs, or cannot talk to ovs-vswitchd", "ovn-appctl -t ovn-controller recompute",
 		},
 		{
 			CodeWrongVLAN, RungVLAN, "the port is a member of other VLANs than it should be",
@@ -174,6 +200,10 @@ func guestCodes() []CodeInfo {
 		{
 			CodeUplinkVLAN, RungUplink, "the switch's uplink does not carry the network's VLAN",
 			"the VLANs of the uplink", "the VLAN was taken off the uplink by hand", "virt-vnet repair",
+		},
+		{
+			CodeTunnelDown, RungUplink, "the tunnel to a chassis with guests of the network is missing, faulty, or ends at a wrong address",
+			"the chassis' address (Encap), the tunnel's port and its error", "a wrong ovn-encap-ip, somebody removed the port", "external_ids:ovn-encap-ip of Open_vSwitch",
 		},
 		{
 			CodeGatewayUnreachable, RungGateway, "the network's gateway does not answer",

@@ -198,7 +198,7 @@ func (r *run) judgeRivals(ctx context.Context) {
 // learnedAt is the device that mac was learned on in the NIC's VLANs.
 func (n *nic) learnedAt(mac vnet.MAC, rows []Learned) string {
 	for _, row := range rows {
-		if row.MAC == mac && n.sharesVLAN(row.VLAN) {
+		if row.MAC == mac && !n.overlay() && n.sharesVLAN(row.VLAN) {
 			return row.Device
 		}
 	}

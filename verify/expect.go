@@ -26,6 +26,8 @@ func expect(a, b *nic) Expectation {
 // expectOnSwitch is for NICs of one switch.
 func expectOnSwitch(a, b *nic) Expectation {
 	switch vlan := a.pvid(); {
+	case a.spans() != b.spans():
+		return ExpectIsolation
 	case vlan == 0 && b.Want.Policy.VLAN.IsTrunk():
 		return "" // switches differ in whether a trunk carries untagged frames
 	case !b.carries(vlan):

@@ -42,6 +42,9 @@ type Switch struct {
 	// UplinkPort is the port that leads to the Uplink of the spec, or nil when
 	// there is none in the spec or it could not be observed.
 	UplinkPort *UplinkPort
+	// Overlay is nil on a switch whose networks are those of its host, and where
+	// it is not known.
+	Overlay *Overlay
 }
 
 // Fault is something broken as whoever looked at it found it.
@@ -112,6 +115,8 @@ type Port struct {
 	// Isolated is [vnet.ToggleLeave] on a switch without isolated ports.
 	Isolated   vnet.Toggle
 	Forwarding Forwarding
+	// Binding is zero on a switch without logical ports.
+	Binding Binding
 	// Differs are the settings, besides those above and the MTU, that are not
 	// as they should be. NotOurs says why there is nothing to compare them
 	// with, and DiffersErr why it could not be done.

@@ -39,6 +39,8 @@ func (n *nic) judgeMAC() finding {
 		}
 	case n.macvtap():
 		return skip("a macvtap has no forwarding table")
+	case n.overlay():
+		return skip("OVN learns nothing: logical port %s has the MAC", n.Port.Binding.ID)
 	case n.Want.Policy.Learning == vnet.ToggleOff:
 		return skip("learning is off on this port")
 	case n.fdb.err != nil:
@@ -340,6 +342,9 @@ func (n *nic) showFDB() string { return n.showMAC(n.Want.MAC) }
 
 // showMAC is the command that shows where a MAC was learned.
 func (n *nic) showMAC(mac vnet.MAC) string {
+	if n.overlay() {
+		return fmt.Sprintf("ovn-nbctl show %s | grep -i -B1 %s", quoted(n.Want.Network), mac)
+	}
 	if n.sw != nil && n.sw.Driver == vnet.DriverOVS {
 		return fmt.Sprintf("ovs-appctl fdb/show %s | grep -i %s", n.Want.Switch, mac)
 	}

@@ -66,6 +66,9 @@ func (n *nic) judgeForwarding() finding {
 	if f, known := n.observed(); !known {
 		return f
 	}
+	if n.overlay() {
+		return n.judgeBound()
+	}
 	now := n.Port.Forwarding
 	evidence := fmt.Sprintf("%s: port %s is %s", n.Want.Switch, n.Want.Device, now.State)
 	switch now.State {
@@ -240,6 +243,8 @@ func (n *nic) judgeUplink() finding {
 		return pass(fmt.Sprintf("%s, below the macvtap, has a carrier", n.lower))
 	case n.Want.Switch == "":
 		return skip("nothing says which switch it belongs on")
+	case n.overlay():
+		return n.judgeTunnels()
 	case n.sw == nil || n.sw.Uplink == "":
 		return skip("switch %s has no uplink in the spec", n.Want.Switch)
 	case n.sw.Err != nil:

@@ -16,7 +16,7 @@ func (r *run) learn(ctx context.Context, again bool) {
 	bySwitch := map[string][]*nic{}
 	var order []string
 	for _, n := range r.nics {
-		if !n.wired() || n.macvtap() || n.Want.Switch == "" || again && !n.unsettled() {
+		if !n.wired() || n.macvtap() || n.overlay() || n.Want.Switch == "" || again && !n.unsettled() {
 			continue
 		}
 		if bySwitch[n.Want.Switch] == nil {

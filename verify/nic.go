@@ -240,6 +240,7 @@ func (n *nic) attach(inv Inventory, host links) {
 // place is where a MAC must be unique.
 type place struct {
 	sw, lower string
+	spans     string
 	vlan      vnet.VLANID
 	mac       vnet.MAC
 }
@@ -248,7 +249,7 @@ func findTwins(all []*nic) {
 	byPlace := map[place][]*nic{}
 	for _, n := range all {
 		if n.running && n.hasLink && !n.Want.MAC.IsZero() {
-			p := place{n.Want.Switch, n.lower, n.pvid(), n.Want.MAC}
+			p := place{n.Want.Switch, n.lower, n.spans(), n.pvid(), n.Want.MAC}
 			byPlace[p] = append(byPlace[p], n)
 		}
 	}

@@ -77,7 +77,7 @@ const (
 	RungNIC        RungName = "nic"        // the NIC's device exists
 	RungLink       RungName = "link"       // libvirt's link state, admin state, carrier
 	RungSwitch     RungName = "switch"     // on the right switch, or macvtap device; the switch is up
-	RungForwarding RungName = "forwarding" // spanning tree lets the port forward
+	RungForwarding RungName = "forwarding" // spanning tree lets the port forward; OVN has it bound here, flows in
 	RungVLAN       RungName = "vlan"       // member of the right VLANs
 	RungIsolated   RungName = "isolated"   // the isolated flag is as wanted
 	RungSettings   RungName = "settings"   // guards, limits and the other flags are
@@ -87,7 +87,7 @@ const (
 	RungARP        RungName = "arp"        // answers ARP from inside its VLAN
 	RungND         RungName = "nd"         // answers neighbour discovery
 	RungICMP       RungName = "icmp"       // answers ICMP echo
-	RungUplink     RungName = "uplink"     // the switch's way out is up and carries the VLAN
+	RungUplink     RungName = "uplink"     // the switch's way out, or its tunnels, is up and carries the VLAN
 	RungGateway    RungName = "gateway"    // reaches its gateway
 	RungPathMTU    RungName = "pmtu"       // frames of full length pass
 )
@@ -287,6 +287,9 @@ func (r Report) Verdict() Verdict {
 	}
 	for _, c := range r.Checks {
 		add(c.Status, c.Waived)
+	}
+	for _, p := range r.Problems { // some are of no guest
+		add(StatusFail, p.Waived != nil)
 	}
 	return verdict
 }

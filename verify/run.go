@@ -86,6 +86,7 @@ func (r *run) examine(ctx context.Context) error {
 	}
 	r.opts.Progress("what the switches have learned")
 	r.learn(ctx, false)
+	r.noteOverlays()
 	r.limit("left-over vantages", sweepSiblings(r.host))
 	r.segments = group(r.nics)
 	r.opts.Progress("opening vantages")
@@ -294,7 +295,7 @@ func (r *run) report() Report {
 	pairs, more := r.judgePairs()
 	checks, others := r.judgeChecks(pairs)
 	report.Pairs, report.Checks = pairs, checks
-	report.Problems = gather(slices.Concat(problems, more, others))
+	report.Problems = gather(slices.Concat(problems, r.controlProblems(), more, others))
 	return report
 }
 

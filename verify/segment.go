@@ -22,8 +22,10 @@ type segmentKey struct {
 	// sw and vlan, or lower of a macvtap network.
 	sw, lower string
 	vlan      vnet.VLANID
-	subnet    netip.Prefix
-	gateway   netip.Addr
+	// spans is the network, where that is what tells segments of a switch apart.
+	spans   string
+	subnet  netip.Prefix
+	gateway netip.Addr
 }
 
 // segment is the guests that hear each other's broadcasts and share a subnet,
@@ -51,6 +53,8 @@ func (s *segment) String() string {
 	switch {
 	case s.lower != "":
 		return "the macvtap network of " + s.lower
+	case s.spans != "":
+		return "network " + s.spans + " of " + s.sw
 	case s.vlan == 0:
 		return "the untagged VLAN of " + s.sw
 	}
@@ -74,7 +78,7 @@ func (n *nic) segmentFor() (key segmentKey, reason string, pointless bool) {
 	case !n.untagged():
 		return key, "a trunk without a native VLAN: what the guest answers in tagged VLANs is not probed", true
 	}
-	key.sw, key.vlan = n.Want.Switch, n.pvid()
+	key.sw, key.vlan, key.spans = n.Want.Switch, n.pvid(), n.spans()
 	return key, "", false
 }
 
@@ -143,6 +147,9 @@ func (s *segment) openVantage(ctx context.Context, r *run, number int) (string, 
 	}
 	if r.opts.Switches == nil {
 		return "", errors.New("no access to the switch")
+	}
+	if s.spans != "" {
+		return s.openNetworkVantage(ctx, r)
 	}
 	return r.opts.Switches.OpenVantage(ctx, s.sw, s.vlan)
 }
