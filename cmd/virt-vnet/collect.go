@@ -213,13 +213,27 @@ func (col *collection) OpenVantage(ctx context.Context, sw string, vlan vnet.VLA
 	return vantager.OpenVantage(ctx, vlan)
 }
 
+// OpenNetworkVantage implements [verify.Networks].
+func (col *collection) OpenNetworkVantage(ctx context.Context, sw, network string) (string, error) {
+	vantager, err := driverAs[switchcfg.NetworkVantager](col, sw)
+	if err != nil {
+		return "", err
+	}
+	return vantager.OpenNetworkVantage(ctx, network)
+}
+
 // CloseVantage implements [verify.Switches].
 func (col *collection) CloseVantage(ctx context.Context, sw, device string) error {
-	vantager, err := driverAs[switchcfg.Vantager](col, sw)
+	vantager, err := driverAs[vantageCloser](col, sw)
 	if err != nil {
 		return err
 	}
 	return vantager.CloseVantage(ctx, device)
+}
+
+// vantageCloser is what drivers that lend vantages have in common.
+type vantageCloser interface {
+	CloseVantage(ctx context.Context, device string) error
 }
 
 // driverAs is the driver of a switch as something that not every driver is.

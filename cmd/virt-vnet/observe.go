@@ -52,6 +52,9 @@ func (open openSwitch) found(ctx context.Context) verify.Switch {
 	if ctx.Err() == nil {
 		out.Fault = open.fault()
 	}
+	if open.condition != nil {
+		out.Overlay = newOverlay(open.condition.Overlay)
+	}
 	if open.condition != nil && open.sw.Uplink != "" {
 		uplink := open.condition.Uplink
 		out.UplinkPort = &verify.UplinkPort{
@@ -82,6 +85,20 @@ func (open openSwitch) fault() *verify.Fault {
 	return nil
 }
 
+func newOverlay(found *switchcfg.Overlay) *verify.Overlay {
+	if found == nil {
+		return nil
+	}
+	out := &verify.Overlay{
+		Chassis: found.Chassis, Control: found.Control, Unknown: found.Unknown,
+		Registered: found.Registered, Ends: found.Ends, Astray: found.Astray,
+	}
+	for _, t := range found.Tunnels {
+		out.Tunnels = append(out.Tunnels, verify.Tunnel(t))
+	}
+	return out
+}
+
 // port is what was seen of a device, or nil when the switch was not observed.
 func (open openSwitch) port(device string) *verify.Port {
 	if open.err != nil {
@@ -91,6 +108,9 @@ func (open openSwitch) port(device string) *verify.Port {
 	out := &verify.Port{Switch: found.Switch, VLAN: found.Settings.VLAN, Isolated: found.Settings.Flags[switchcfg.FlagIsolated]}
 	if open.condition != nil {
 		out.Forwarding = verify.Forwarding(open.condition.Forwarding[device])
+		if o := open.condition.Overlay; o != nil {
+			out.Binding = verify.Binding(o.Bindings[device])
+		}
 	}
 	return out
 }
