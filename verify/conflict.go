@@ -168,13 +168,50 @@ func (p *prober) question(n *nic, a netip.Addr) packet {
 	return packet{device: p.device, data: f.encode()}
 }
 
+// dispute is a NIC whose address a rival uses that may not, and the NIC that the
+// rival is, if it is one of ours.
+type dispute struct {
+	n, other *nic
+	rival    *rival
+}
+
 // judgeRivals tells the rivals that are none from the others, and makes one
 // finding of a disputed address, also for the guest that took it.
 func (r *run) judgeRivals(ctx context.Context) {
+	disputes := r.disputes(ctx)
+	type machine struct {
+		segment *segment
+		mac     vnet.MAC
+	}
+	guests := map[machine]int{} // that it answers for
+	for _, d := range disputes {
+		guests[machine{d.n.segment, d.rival.mac}]++
+	}
+	for _, d := range disputes {
+		if d.n.conflict != nil {
+			continue
+		}
+		f := d.n.conflictWith(d.rival, d.other)
+		if count := guests[machine{d.n.segment, d.rival.mac}]; count > 1 && !f.network {
+			f = d.withOthers(f, count)
+		}
+		d.n.conflict = &f
+		if d.other != nil && d.other.conflict == nil && d.other.lives(d.rival.addr) {
+			d.other.conflict = &f
+		}
+	}
+}
+
+// disputes are the first that each NIC has.
+func (r *run) disputes(ctx context.Context) []dispute {
 	rows := map[string][]Learned{}
+	var list []dispute
 	for _, n := range r.nics {
+		if n.conflict != nil {
+			continue
+		}
 		for _, v := range n.rivals {
-			if !v.confirmed || n.conflict != nil {
+			if !v.confirmed {
 				continue
 			}
 			sw := n.Want.Switch
@@ -182,17 +219,27 @@ func (r *run) judgeRivals(ctx context.Context) {
 				rows[sw], _ = r.dump(ctx, sw) // without it there is less evidence
 			}
 			v.device = n.learnedAt(v.mac, rows[sw])
-			other := r.byMAC(n, v.mac)
-			if n.tolerates(v, other) {
-				continue
-			}
-			f := n.conflictWith(v, other)
-			n.conflict = &f
-			if other != nil && other.conflict == nil && other.lives(v.addr) {
-				other.conflict = &f
+			if other := r.byMAC(n, v.mac); !n.tolerates(v, other) {
+				list = append(list, dispute{n, other, v})
+				break
 			}
 		}
 	}
+	return list
+}
+
+// withOthers makes f, about an address, one about the machine that answers for
+// those of several guests.
+func (d dispute) withOthers(f finding, guests int) finding {
+	f.subject = fmt.Sprintf("network %s, MAC %s", d.n.Want.Network, d.rival.mac)
+	if d.other != nil {
+		f.subject = d.other.subject()
+		f.fix = fmt.Sprintf("virsh console %s   # does it answer ARP for others (sysctl -a --pattern proxy_arp)?", quoted(d.other.guest.Name))
+	}
+	f.want = "it answers for its own addresses alone"
+	f.got = fmt.Sprintf("it answers for the addresses of %d guests too", guests)
+	f.evidence = append(f.evidence, fmt.Sprintf("it answers for %s, which is at %s", d.rival.addr, d.n.Want.MAC))
+	return f
 }
 
 // learnedAt is the device that mac was learned on in the NIC's VLANs.

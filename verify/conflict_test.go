@@ -132,6 +132,32 @@ func TestRunNoConflict(t *testing.T) {
 	}
 }
 
+// Whoever answers for several guests is one finding, and who it is is its
+// subject.
+func TestRunAnswersForMany(t *testing.T) {
+	s := newSite(t)
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	for name, addr := range map[string]string{"pc1": "10.0.40.11/24", "pc2": "10.0.40.12/24", "pc3": "10.0.40.13/24"} {
+		s.kernelGuest(name, "lan", addr)
+	}
+	proxy := func(st *lab.Station, on string) {
+		t.Helper()
+		_, err := st.Run(t.Context(), "sysctl", "-qw", "net.ipv4.ip_forward="+on, "net.ipv4.conf.eth0.proxy_arp_pvlan="+on, "net.ipv4.neigh.eth0.proxy_delay=0")
+		s.must(err)
+	}
+	stranger := s.stranger("proxy", br0, 0, "10.0.40.66/24")
+	proxy(stranger, "1")
+	report := s.verify()
+	s.wantConflict(report, "network lan, MAC "+stranger.MAC.String(), "addresses of 3 guests", "learned on to-proxy", "10.0.40.12, which is at")
+	if len(report.Problems) > 0 && len(report.Problems[0].Affects) != 3 {
+		t.Errorf("it affects %v, want all guests", report.Problems[0].Affects)
+	}
+	proxy(stranger, "0")
+
+	proxy(s.nsGuests["pc3"], "1")
+	s.wantConflict(s.verify(), "guest pc3, NIC to-pc3", "addresses of 2 guests", "virsh console pc3")
+}
+
 // A liar who speaks is noticed also when nobody is asked.
 func TestNoticeIsBounded(t *testing.T) {
 	n := healthy()
