@@ -7,10 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -421,22 +422,26 @@ func (r *run) byDesign(t *talk) bool {
 	if !t.from.macvtap() || !t.direct || t.to != nil || t.kind == talkDeny {
 		return false
 	}
-	return slices.Contains(r.hostAddresses(), t.addr)
+	index := r.hostDevice(t.addr)
+	name, known := r.host.byIndex(index)
+	// The way for the host is a macvlan of its own, beside the macvtap.
+	beside := known && r.host[name].kind == "macvlan" && r.host[name].lower == r.host[t.from.lower].index
+	return index != 0 && !beside
 }
 
-// hostAddresses are those that the host itself has.
-func (r *run) hostAddresses() []netip.Addr {
-	list, err := net.InterfaceAddrs()
+// hostDevice is the index of the device of the host that has the address, or
+// zero.
+func (r *run) hostDevice(addr netip.Addr) int {
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL) //nolint:forbidigo // what an interrupted one lacks is a limit
+	for _, a := range list {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
+			return a.LinkIndex
+		}
+	}
 	if err != nil {
 		r.limit("the host's own addresses are not known", err)
 	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			addrs = append(addrs, p.Addr().Unmap())
-		}
-	}
-	return addrs
+	return 0
 }
 
 // overruled reports whether the user has said the opposite of what follows from

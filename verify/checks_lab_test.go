@@ -357,6 +357,11 @@ func TestRunExpectationsOfMacvtap(t *testing.T) {
 	fix := report.Problems[len(report.Problems)-1].Fix
 	command, _, _ := strings.Cut(fix, "   #")
 	s.run("sh", "-c", command)
+	s.run("ip", "address", "del", "10.0.50.200/24", "dev", up0)
+	s.run("ip", "link", "set", up0+"-host", "up")
+	s.run("ip", "address", "add", "10.0.50.200/24", "dev", up0+"-host")
+	s.expects("kiosk1 reach 10.0.50.200")
+	s.wantChecks(s.verify(), "pass")
 	s.run("ip", "link", "del", up0+"-host")
 }
 
