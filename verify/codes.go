@@ -167,7 +167,7 @@ func guestCodes() []CodeInfo {
 		},
 		{
 			CodeGuestSilent, RungARP, "frames are delivered to the guest, which has been heard before, and it sends none at all",
-			"requests seen on their way to the guest", "the guest hangs, or its interface is down inside", "look at its console",
+			"requests seen on their way to the guest", "the guest hangs, its interface is down inside, or it has no address at all", "look at its console",
 		},
 		{
 			CodeNoARP, RungARP, "the guest sends frames but does not answer ARP at its address",

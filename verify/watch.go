@@ -155,7 +155,7 @@ func (n *nic) guestSilent(evidence []string) finding {
 		status: StatusFail, code: CodeGuestSilent,
 		want: "frames from the guest", got: "not one, though requests were delivered",
 		evidence: evidence,
-		fix:      "virsh console " + quoted(n.guest.Name) + "   # does it hang, or is its interface down?",
+		fix:      "virsh console " + quoted(n.guest.Name) + "   # does it hang, is its interface down, or has it no address?",
 	}
 }
 
