@@ -42,11 +42,7 @@ func newHosts(t *testing.T, specFile string) *hosts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.spec = filepath.Join(t.TempDir(), "site.yaml")
-	h.write(string(text))
-	for _, host := range h.Hosts {
-		h.on(host, filepath.Join(h.bin, "virt-vnet"), "hooks", "install", "--reload")
-	}
+	h.useSpec(string(text))
 	return h
 }
 

@@ -53,5 +53,9 @@ func clearFiles() error {
 			}
 		}
 	}
+	// Without it there is no systemd here (sd_booted(3)).
+	if err := os.RemoveAll(filepath.Dir(UnitDir)); err != nil {
+		return fmt.Errorf("clear lab files: %w", err)
+	}
 	return writeConfig()
 }

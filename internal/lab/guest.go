@@ -52,8 +52,9 @@ type NIC struct {
 	Uplink    string // a link that a macvtap in bridge mode is made on
 	VLAN      uint16 // tag in the XML; 0 means none
 
-	// InterfaceID is a UUID that libvirt gives to the port of an OVS bridge, as
-	// iface-id: it is how OVN finds the logical port of that name.
+	// InterfaceID is a UUID that libvirt gives to the port of an OVS bridge, or of
+	// a network on one, as iface-id: it is how OVN finds the logical port of that
+	// name.
 	InterfaceID string
 
 	Model string // virtio (if empty), e1000, e1000e or rtl8139
@@ -150,13 +151,14 @@ func (n NIC) Type() string {
 	}
 }
 
-// OVS reports whether Bridge is one of Open vSwitch's.
+// OVS reports whether the NIC has a port of Open vSwitch, as far as its XML must
+// say so: by its id, or as Bridge is one of Open vSwitch's.
 func (n NIC) OVS() bool {
-	if n.Bridge == "" || n.Network != "" || n.Uplink != "" {
-		return false
-	}
 	if n.InterfaceID != "" {
 		return true
+	}
+	if n.Bridge == "" || n.Network != "" || n.Uplink != "" {
+		return false
 	}
 	link, err := netlink.LinkByName(n.Bridge)
 	return err != nil || link.Type() != "bridge"

@@ -4,7 +4,8 @@
 // Command demo shows the main job of virt-vnet on real guests: a spec becomes
 // networks, the hook wires the guests' ports, verify proves who can talk, two
 // faults are found and named, and repaired. It runs in a lab of its own and
-// leaves nothing behind but the last report as a page. Run it with make demo.
+// leaves nothing behind but the last report as a page. Run it with make demo, or
+// with make demo DEMO=ovn for one network of OVN on two hosts.
 package main
 
 import (
@@ -37,7 +38,11 @@ func main() {
 	switch {
 	case err != nil:
 	case inside:
-		err = show(ctx)
+		tell := show
+		if os.Getenv("DEMO") == "ovn" {
+			tell = showOVN
+		}
+		err = tell(ctx)
 	case code == 0 && os.Getpid() != 1: // the lab's first process comes by here, too
 		err = sayPage(os.Stdout)
 	}
