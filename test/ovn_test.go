@@ -208,12 +208,13 @@ func (h *hosts) losesController() {
 	if err != nil || !strings.Contains(out, "nothing to repair") {
 		h.t.Errorf("repair without ovn-controller: %v: %s", err, out)
 	}
+	time.Sleep(2 * time.Second) // of traffic without it
+	loss, err := host.StopPing(ctx, ping)
+	if err != nil || loss.Lost > 0 || loss.Sent < 20 {
+		h.t.Errorf("without ovn-controller: %v, %v", loss, err)
+	}
 	if err := host.Controller().Start(ctx); err != nil {
 		h.t.Fatal(err)
-	}
-	loss, err := host.StopPing(ctx, ping)
-	if err != nil || loss.Lost > 0 {
-		h.t.Errorf("while ovn-controller was away: %v, %v", loss, err)
 	}
 }
 
