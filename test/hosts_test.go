@@ -63,17 +63,22 @@ func (h *hosts) on(host *lab.Host, argv ...string) string {
 	return out
 }
 
-// apply is the administrator's virt-vnet apply.
-func (h *hosts) apply(want int) (stdout, stderr string) {
+// virtVnet is a command of the administrator's, which ends with that exit code.
+func (h *hosts) virtVnet(want int, args ...string) (stdout, stderr string) {
 	h.t.Helper()
-	cmd := exec.CommandContext(h.t.Context(), filepath.Join(h.bin, "virt-vnet"), "apply", "-f", h.spec)
+	cmd := exec.CommandContext(h.t.Context(), filepath.Join(h.bin, "virt-vnet"), args...)
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	_ = cmd.Run() // the exit code says it
 	if code := cmd.ProcessState.ExitCode(); code != want {
-		h.t.Fatalf("apply: exit code %d, want %d\n%s%s", code, want, &out, &errOut)
+		h.t.Fatalf("virt-vnet %v: exit code %d, want %d\n%s%s", args, code, want, &out, &errOut)
 	}
 	return out.String(), errOut.String()
+}
+
+func (h *hosts) apply(want int) (stdout, stderr string) {
+	h.t.Helper()
+	return h.virtVnet(want, "apply", "-f", h.spec)
 }
 
 // pings reports whether a guest of a host reaches an address, with a source of

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/config"
+	"github.com/virt-vnet/virt-vnet/internal/golden"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/test/stage"
@@ -69,6 +70,8 @@ func (h *hosts) bootOVN() {
 // that moves.
 func TestOVN(t *testing.T) {
 	h := newOVN(t)
+	plan, _ := h.virtVnet(0, "plan", "-f", h.spec)
+	golden.Check(t, filepath.Join(ovnExample, "plan.txt"), strings.ReplaceAll(plan, "host host", "host kvm"))
 	h.apply(0)
 	h.bootOVN()
 	t.Run("DHCP", func(t *testing.T) { h.with(t).leases() })
