@@ -302,7 +302,7 @@ func TestUndoOfWhatNoSpecCanSay(t *testing.T) {
 		set  []string
 		seen string
 	}{
-		{[]string{"tag=20", "trunks=10,11,12", "vlan_mode=dot1q-tunnel"}, "access 20 and tag=20 trunks=10-12 vlan_mode=dot1q-tunnel"},
+		{[]string{"tag=20", "trunks=10,11,12", "vlan_mode=dot1q-tunnel"}, "tunnel 20 and tag=20 trunks=10-12 vlan_mode=dot1q-tunnel"},
 		{[]string{"tag=20", "trunks=10"}, "access 20 and tag=20 trunks=10"},
 		{[]string{"trunks=0,10"}, "trunk 10 and trunks=0,10"},
 		{[]string{"vlan_mode=native-untagged"}, "trunk 1-4094 and vlan_mode=native-untagged"},
