@@ -333,33 +333,3 @@ func TestGuardDeadline(t *testing.T) {
 		t.Errorf("still to do:\n%s", p)
 	}
 }
-
-// TestGuardCost measures what a guard adds to the wiring of a port.
-func TestGuardCost(t *testing.T) {
-	l := start(t)
-	a := station(t, l, "ovs0", "a", 1)
-	d := openOVS(t, "ovs0")
-	took := func(port vnet.Port) time.Duration {
-		best := time.Hour
-		for range 5 {
-			p := planPort(t, d, port)
-			began := time.Now()
-			if _, err := d.Apply(t.Context(), p); err != nil {
-				t.Fatal(err)
-			}
-			planPort(t, d, port)
-			best = min(best, time.Since(began))
-			if _, err := d.Apply(t.Context(), p.Reverse()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return best
-	}
-	plain := guarded(a, ovs0)
-	plain.Policy.AntiSpoof = false
-	without, with := took(plain), took(guarded(a, ovs0))
-	t.Logf("wiring a port and looking again: %v, with a guard %v", without, with)
-	if more := with - without; more > 250*time.Millisecond {
-		t.Errorf("a guard adds %v", more)
-	}
-}
