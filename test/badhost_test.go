@@ -43,9 +43,9 @@ func TestHostThatCannot(t *testing.T) {
 			"network red needs VLAN access 30",
 		},
 		{
-			"anti-spoofing on a switch without",
-			"switches: {ovs0: {driver: ovs}}\nnetworks: {red: {switch: ovs0, anti_spoof: true}}",
-			"ovs0: virt-vnet has no anti-spoofing for Open vSwitch; network red needs anti_spoof: true",
+			"a priority on a switch without",
+			"switches: {ovs0: {driver: ovs}}\nnetworks: {red: {switch: ovs0, qos: {priority: 3}}}",
+			"ovs0: Open vSwitch gives the frames of a port no priority of the host's; network red needs qos priority: 3",
 		},
 		{
 			"one good network beside a bad one",

@@ -35,17 +35,7 @@ func newChassis(t *testing.T) *hosts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.spec = filepath.Join(t.TempDir(), "site.yaml")
-	h.write(strings.ReplaceAll(string(text), "@NB@", h.Central.NBTCP()))
-	for _, host := range h.Hosts {
-		h.on(host, filepath.Join(h.bin, "virt-vnet"), "hooks", "install", "--reload")
-	}
-	for _, network := range []string{"red", "blue"} {
-		if _, err := h.Central.Nbctl(ctx, "--may-exist", "ls-add", network, "--",
-			"set", "Logical_Switch", network, "external_ids:virt-vnet-network="+network); err != nil {
-			t.Fatal(err)
-		}
-	}
+	h.useSpec(strings.ReplaceAll(string(text), "@NB@", h.Central.NBTCP()))
 	spec, err := config.Load(h.spec)
 	if err != nil {
 		t.Fatal(err)
