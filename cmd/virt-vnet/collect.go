@@ -65,7 +65,8 @@ func (s *site) collect(ctx context.Context, names []string, ask askAddresses) (*
 		col.inventory.Guests = append(col.inventory.Guests, col.guest(g))
 	}
 	for _, want := range s.topology.Guests {
-		if len(names) > 0 && !slices.Contains(names, want.Name) {
+		// One of several hosts does not have all guests, unless it is asked about one.
+		if len(names) > 0 && !slices.Contains(names, want.Name) || len(names) == 0 && len(s.topology.Hosts) > 1 {
 			continue
 		}
 		if !slices.ContainsFunc(guests, func(g virtapi.Guest) bool { return g.Name == want.Name }) {
