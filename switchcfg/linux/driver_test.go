@@ -79,7 +79,8 @@ func TestCapabilities(t *testing.T) {
 	// What the reason says to do must help.
 	command := strings.Fields(bridgeOff[strings.Index(bridgeOff, "ip ")+len("ip "):])
 	ip(t, command...)
-	if got := openBR0(t).Capabilities(); len(got.Missing) != 0 {
+	// No bridge of the kernel's has tunnels for VLANs.
+	if got := openBR0(t).Capabilities(); got.Missing[switchcfg.FeatureVLAN] != "" || len(got.Missing) != 1 {
 		t.Errorf("after %v: still missing %v", command, got.Missing)
 	}
 }
@@ -223,6 +224,10 @@ func TestVantageDespiteSTP(t *testing.T) {
 		t.Errorf("left behind: %s, and of %s now %s", got, before, fdb())
 	}
 
+	if _, err := bpflink.QueryPrograms(bpflink.QueryOptions{Target: 1, Attach: ebpf.AttachTCXEgress}); err != nil {
+		t.Logf("before Linux 6.6 the vantage where the host has an address is a port: %v", err)
+		return
+	}
 	ip(t, "addr", "flush", "dev", "br0")
 	ip(t, "addr", "add", "10.9.0.9/24", "dev", "br0")
 	if out := helper(t, "vantage", nil); out != "" {

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"sync/atomic"
 )
 
 // markFormat names the process that a vantage belongs to. A process ID is used
@@ -56,11 +57,16 @@ func Stale(text string) bool {
 	return err == nil && now != start
 }
 
+// given counts the names that were given to somebody.
+var given atomic.Uint64
+
 // Names returns candidates for the name of a vantage of this process, each
-// short enough to take a one-letter suffix (15 characters in all, IFNAMSIZ).
+// short enough to take a one-letter suffix (15 characters in all, IFNAMSIZ). Those
+// who ask at the same time get different ones.
 func Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for n := range maxPerProcess {
+		for range maxPerProcess {
+			n := (given.Add(1) - 1) % maxPerProcess
 			if !yield(fmt.Sprintf("vv%d-%d", os.Getpid(), n)) {
 				return
 			}

@@ -64,4 +64,13 @@ func TestNames(t *testing.T) {
 	if len(seen) < 100 {
 		t.Errorf("only %d names", len(seen))
 	}
+	for one := range vantage.Names() {
+		for other := range vantage.Names() {
+			if one == other {
+				t.Errorf("two ask at the same time, and both get %s", one)
+			}
+			break
+		}
+		break
+	}
 }
