@@ -222,14 +222,3 @@ func request(options ovsdb.Dict, chassis []string) ovsdb.Dict {
 	}
 	return all
 }
-
-// networkGroup is the name of the port group that all ports of a network are in,
-// if it exists. Such a name is an identifier.
-func networkGroup(network string) string {
-	return "pg_" + strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
-			return r
-		}
-		return '_'
-	}, network)
-}

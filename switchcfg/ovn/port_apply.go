@@ -346,10 +346,10 @@ func (tx *transaction) regroup(c switchcfg.Change, found *logical, id any) {
 			tx.mutate("Port_Group", ovsdb.Where("name", g.name), ovsdb.Condition{"ports", "delete", id})
 		}
 	}
-	if old := networkGroup(found.network); found.network != "" && found.network != network && slices.Contains(found.groups, old) {
+	if old := vnet.GroupName(found.network); found.network != "" && found.network != network && slices.Contains(found.groups, old) {
 		tx.mutate("Port_Group", ovsdb.Where("name", old), ovsdb.Condition{"ports", "delete", id})
 	}
-	if group := tx.v.networks[network].group; group != "" && !slices.Contains(found.groups, networkGroup(network)) {
+	if group := tx.v.networks[network].group; group != "" && !slices.Contains(found.groups, vnet.GroupName(network)) {
 		tx.mutate("Port_Group", ovsdb.Where("_uuid", group), ovsdb.Condition{"ports", "insert", id})
 	}
 }

@@ -204,7 +204,7 @@ func (d *Driver) lookAround(ctx context.Context, v view, networks []string) erro
 		q.ask(ovsdb.Select("Logical_Switch", []ovsdb.Condition{{"name", "==", name}, ours}, "_uuid", "other_config"), func(r record) {
 			n.uuid, n.gives = r.UUID, r.OtherConfig["subnet"] != "" || r.OtherConfig["ipv6_prefix"] != ""
 		})
-		q.ask(ovsdb.Select("Port_Group", ovsdb.Where("name", networkGroup(name)), "_uuid"), func(r record) { n.group = r.UUID })
+		q.ask(ovsdb.Select("Port_Group", ovsdb.Where("name", vnet.GroupName(name)), "_uuid"), func(r record) { n.group = r.UUID })
 		q.ask(ovsdb.Select("DHCP_Options", []ovsdb.Condition{ours}, "_uuid", "cidr"), func(r record) {
 			if strings.Contains(r.CIDR, ":") {
 				n.dhcpv6 = ovsdb.Set[ovsdb.UUID]{r.UUID}
@@ -285,7 +285,7 @@ func (d *Driver) fill(port *switchcfg.Port, v view, id string) {
 	has.Address = addressOf(l.Addresses)
 	n := v.networks[l.network]
 	has.Joined = n != nil && slices.Equal(l.DHCPv4, n.dhcpv4) && slices.Equal(l.DHCPv6, n.dhcpv6) &&
-		(n.group == "" || slices.Contains(l.groups, networkGroup(l.network))) &&
+		(n.group == "" || slices.Contains(l.groups, vnet.GroupName(l.network))) &&
 		slices.Equal(sorted(l.Addresses), sorted(addresses(port.Owner.MAC, has, n.gives)))
 	port.Settings.Logical = &has
 }
