@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -104,16 +105,14 @@ func payloadStage() string {
 	return "payload " + ns
 }
 
-// withStage returns the environment with the stage set to value.
-func withStage(value string) []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, stageEnv+"=") {
-			env = append(env, kv)
-		}
-	}
-	return append(env, stageEnv+"="+value)
+// Outside is the environment for a program that is started inside a lab and shall
+// have one of its own, within.
+func Outside() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, stageEnv+"=") })
 }
+
+// withStage returns the environment with the stage set to value.
+func withStage(value string) []string { return append(Outside(), stageEnv+"="+value) }
 
 // launch runs this program as the first process of new namespaces and waits
 // for its end.

@@ -75,6 +75,7 @@ func TestMigration(t *testing.T) {
 	t.Logf("migrated in %v", time.Since(begin))
 	_, err = c.Central.Nbctl(ctx, "--wait=hv", "set", "Logical_Switch_Port", portOf("guest1"), "options:requested-chassis=host2")
 	must(t, err)
+	gaps := map[string]time.Duration{}
 	for i, n := range nets {
 		if _, err := to.Exec(ctx, "guest2", "ping -c3 -W2 "+n.prefix+"1"); err != nil {
 			t.Errorf("%s: after the migration: %v", n.name, err)
@@ -84,6 +85,12 @@ func TestMigration(t *testing.T) {
 		t.Logf("%s: %v", n.name, loss)
 		if loss.Lost == loss.Sent || loss.Gap > 5*time.Second {
 			t.Errorf("%s: %v, want a gap of 5 s at most", n.name, loss)
+		}
+		gaps[n.name] = loss.Gap
+	}
+	for name, gap := range gaps {
+		if most := gaps["Linux bridge"] + time.Second; gap > most {
+			t.Errorf("%s: a gap of %v, want at most a second more than on the Linux bridge, %v", name, gap, most)
 		}
 	}
 	for name, heard := range ears {

@@ -20,8 +20,8 @@ type OVNOptions struct {
 	// more, up to 5, are a raft cluster.
 	Servers int
 
-	// SSL lets the northbound servers listen for SSL too, see
-	// [Central.NBSSL] and [Central.Certificates].
+	// SSL lets the servers listen for SSL too, see [Central.NBSSL],
+	// [Central.SBSSL] and [Central.Certificates].
 	SSL bool
 
 	// Encap is the tunnels' encapsulation: geneve if empty, or vxlan.
@@ -41,14 +41,15 @@ type Central struct {
 const (
 	maxServers = 5
 
-	nbSchema = "/usr/share/ovn/ovn-nb.ovsschema"
-	sbSchema = "/usr/share/ovn/ovn-sb.ovsschema"
-	nbName   = "OVN_Northbound"
-	sbName   = "OVN_Southbound"
-	nbPort   = 6641
-	sbPort   = 6642
-	raftPort = 6643
-	sslPort  = 6651
+	nbSchema  = "/usr/share/ovn/ovn-nb.ovsschema"
+	sbSchema  = "/usr/share/ovn/ovn-sb.ovsschema"
+	nbName    = "OVN_Northbound"
+	sbName    = "OVN_Southbound"
+	nbPort    = 6641
+	sbPort    = 6642
+	raftPort  = 6643
+	sslPort   = 6651
+	sbSSLPort = 6652
 )
 
 // server is one ovsdb-server of OVN central.
@@ -104,7 +105,7 @@ func newCentral(opts OVNOptions) *Central {
 	}
 	c.sb = server{
 		database: sbName, schema: sbSchema, file: "ovnsb_db", create: []string{"create", sbSchema},
-		options: []string{fmt.Sprintf("--remote=ptcp:%d", sbPort)},
+		options: append(c.secure(sbSSLPort, centralAddr(0)), fmt.Sprintf("--remote=ptcp:%d", sbPort)),
 	}.daemon()
 	c.northd = &Daemon{
 		name: "ovn-northd",
@@ -137,11 +138,20 @@ func (c *Central) nbServer(n int) server {
 	case n > 0:
 		s.create = []string{"join-cluster", nbName, raft(n), raft(0)}
 	}
-	if c.opts.SSL {
-		s.options = append(s.options, fmt.Sprintf("--remote=pssl:%d:%s", sslPort, addr),
-			"--private-key="+c.certs.ServerKey, "--certificate="+c.certs.Server, "--ca-cert="+c.certs.CA)
-	}
+	s.options = append(s.options, c.secure(sslPort, addr)...)
 	return s
+}
+
+// secure are the options with which a server listens for SSL, too, if that is
+// wanted.
+func (c *Central) secure(port int, addr netip.Addr) []string {
+	if !c.opts.SSL {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf("--remote=pssl:%d:%s", port, addr),
+		"--private-key=" + c.certs.ServerKey, "--certificate=" + c.certs.Server, "--ca-cert=" + c.certs.CA,
+	}
 }
 
 func (c *Central) start(ctx context.Context) error {
@@ -218,7 +228,11 @@ func (c *Central) NBSSL() string {
 // SBTCP is the southbound server's TCP endpoint.
 func (c *Central) SBTCP() string { return fmt.Sprintf("tcp:%s:%d", centralAddr(0), sbPort) }
 
-// Certificates are what to use with NBSSL.
+// SBSSL is the southbound server's SSL endpoint. It exists with
+// [OVNOptions.SSL] only.
+func (c *Central) SBSSL() string { return fmt.Sprintf("ssl:%s:%d", centralAddr(0), sbSSLPort) }
+
+// Certificates are what to use with NBSSL and SBSSL.
 func (c *Central) Certificates() Certificates { return c.certs }
 
 func (c *Central) endpoints(of func(n int) string) string {

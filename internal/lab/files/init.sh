@@ -48,7 +48,7 @@ setting() {
 	vnet.mtu=*) ip link set "$(device "${value%%,*}")" mtu "$rest" ;;
 	vnet.addr=*) add_address "$(device "${value%%,*}")" "$rest" ;;
 	vnet.vlan=*) add_vlan "${value%%,*}" "${rest%%,*}" "${rest#*,}" ;;
-	vnet.dhcp=*) udhcpc -q -n -t 10 -T 1 -i "$(device "$value")" -s /dhcp.sh ;;
+	vnet.dhcp=*) udhcpc -q -n -t 10 -T 1 -O mtu -i "$(device "$value")" -s /dhcp.sh ;;
 	vnet.route=*:*) ip -6 route add default via "$value" ;;
 	vnet.route=*) ip route add default via "$value" ;;
 	esac
