@@ -123,6 +123,8 @@ type Router struct {
 	// SNAT is prefixes whose guests reach the outside from the uplink's address.
 	SNAT []netip.Prefix `json:"snat,omitempty"`
 	DNAT []DNAT         `json:"dnat,omitempty"`
+	// LoadBalancers are reached from the router's networks, and by the uplink.
+	LoadBalancers []LoadBalancer `json:"loadBalancers,omitempty"`
 }
 
 // Uplink is the way out of a router. The zero Uplink is none.

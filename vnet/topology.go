@@ -53,14 +53,26 @@ type Switch struct {
 	Database Endpoints `json:"database,omitempty"`
 	// TLS is for those of them that are ssl.
 	TLS TLS `json:"tls,omitzero"`
-	// Bridge is what a Linux bridge itself is to be like.
+	// Bridge is what the bridge itself is to be like.
 	Bridge Bridge `json:"bridge,omitzero"`
+	// Bond, of what Uplink names, Mirrors, TreePorts and Exports are of an Open vSwitch bridge.
+	Bond      Bond        `json:"bond,omitzero"`
+	Mirrors   []Mirror    `json:"mirrors,omitempty"`
+	TreePorts []TreePort  `json:"treePorts,omitempty"`
+	Exports   FlowExports `json:"exports,omitzero"`
 	// Overlay is of an OVN switch.
 	Overlay Overlay `json:"overlay,omitzero"`
 }
 
-// Bridge is the settings of a Linux bridge itself (ip-link(8), bridge type).
-// The zero Bridge is somebody else's: it is used, and never reconfigured.
+// Configured reports whether the spec has settings of the switch itself, which
+// virt-vnet then looks after.
+func (s Switch) Configured() bool {
+	return s.Bridge.Owned || len(s.Mirrors)+len(s.TreePorts) > 0 || !s.Bond.IsZero() || !s.Exports.IsZero()
+}
+
+// Bridge is the settings of a bridge itself: of the Linux kernel's (ip-link(8),
+// bridge type), or of Open vSwitch's (ovs-vswitchd.conf.db(5), Bridge table). The
+// zero Bridge is somebody else's: it is used, and never reconfigured.
 type Bridge struct {
 	// Owned means that virt-vnet looks after these settings, and after the
 	// VLANs of the uplink.
@@ -76,6 +88,19 @@ type Bridge struct {
 	STP          Toggle        `json:"stp,omitempty"`
 	Priority     Optional[int] `json:"priority,omitzero"`
 	ForwardDelay time.Duration `json:"forwardDelay,omitempty"`
+
+	// The rest is of Open vSwitch. HelloTime and MaxAge, in whole seconds, are STP's
+	// as well; zero leaves them.
+	HelloTime time.Duration `json:"helloTime,omitempty"`
+	MaxAge    time.Duration `json:"maxAge,omitempty"`
+	// RSTP is rapid spanning tree (IEEE 802.1D-2004), with the same of its own.
+	RSTP             Toggle        `json:"rstp,omitempty"`
+	RSTPPriority     Optional[int] `json:"rstpPriority,omitzero"`
+	RSTPMaxAge       time.Duration `json:"rstpMaxAge,omitempty"`
+	RSTPForwardDelay time.Duration `json:"rstpForwardDelay,omitempty"`
+	// ForwardBPDU passes the frames of others' spanning trees on, and other
+	// reserved multicast.
+	ForwardBPDU Toggle `json:"forwardBPDU,omitempty"`
 }
 
 // Optional is a value that can also be left as it is. The zero Optional leaves.
@@ -174,6 +199,12 @@ const minBurst ByteSize = 64 << 10
 // half a second's, with less of which TCP does not come near its rate.
 func (q QoS) Exact() QoS {
 	q.Inbound, q.Outbound = q.Inbound.exact(10), q.Outbound.exact(2)
+	return q
+}
+
+// Policed is Exact on a switch that drops what is too fast in both directions.
+func (q QoS) Policed() QoS {
+	q.Inbound, q.Outbound = q.Inbound.exact(2), q.Outbound.exact(2)
 	return q
 }
 
@@ -280,6 +311,9 @@ func (t *Topology) Sort() {
 	slices.SortFunc(t.Networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Guests, func(a, b Guest) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Routers, func(a, b Router) int { return cmp.Compare(a.Name, b.Name) })
+	for _, sw := range t.Switches {
+		slices.SortFunc(sw.Mirrors, func(a, b Mirror) int { return cmp.Compare(a.Name, b.Name) })
+	}
 	slices.SortFunc(t.AddressSets, func(a, b AddressSet) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range t.Networks {
 		slices.SortFunc(t.Networks[i].Portgroups, func(a, b Portgroup) int { return cmp.Compare(a.Name, b.Name) })

@@ -99,8 +99,12 @@ func (v *validator) switches() {
 		if s.Uplink != "" {
 			o.device("uplink", s.Uplink)
 		}
-		o.database(s)
+		o.database(s, v.topology)
 		o.overlay(s)
+		o.mirrors(s, v.topology)
+		o.exports(s)
+		o.bond(s)
+		o.treePorts(s)
 		if s.Bridge.Owned {
 			o.ownBridge(s, v.topology)
 		}
@@ -108,7 +112,11 @@ func (v *validator) switches() {
 }
 
 // database checks where a switch is configured from.
-func (o object) database(s Switch) {
+func (o object) database(s Switch, t *Topology) {
+	if i := slices.IndexFunc(t.Hosts, Host.elsewhere); i >= 0 && s.Driver == DriverOVN && len(s.Database) == 0 {
+		o.missing("database", "database: where every host reaches OVN's northbound database, such as tcp:192.0.2.10:6641, as host "+
+			t.Hosts[i].Name+" is another machine")
+	}
 	if len(s.Database) > 0 && s.Driver == DriverLinux {
 		o.conflict("database", "a database with driver: linux", "no database: the kernel is asked")
 	}
@@ -128,18 +136,16 @@ func (o object) database(s Switch) {
 // ownBridge checks the settings of a bridge, with the limits of the kernel
 // (br_stp_if.c, br_netlink.c).
 func (o object) ownBridge(s Switch, t *Topology) {
-	if s.Driver > DriverLinux {
-		o.conflict("bridge", "bridge settings with driver: "+s.Driver.String(), "driver: linux, or no bridge")
+	if s.Driver == DriverOVN {
+		o.conflict("bridge", "bridge settings with driver: ovn", "driver: linux or ovs, or no bridge")
 	}
+	o.bridgeOf(s)
 	b := s.Bridge
 	if b.DefaultPVID.Value > MaxVLANID {
 		o.value("bridge.default_pvid", fmt.Sprintf("VLAN %d", b.DefaultPVID.Value), "0 for none, or 1 to 4094")
 	}
 	if p := b.Priority.Value; p < 0 || p > 65535 {
 		o.value("bridge.stp_priority", fmt.Sprint(p), "0 to 65535")
-	}
-	if d := b.ForwardDelay; d != 0 && (d < 2*time.Second || d > 30*time.Second) {
-		o.value("bridge.stp_forward_delay", fmt.Sprintf("%g seconds", d.Seconds()), "2 to 30 seconds")
 	}
 	tagged := func(p Policy) bool { return !p.VLAN.IsZero() }
 	untagged := func(p Policy) bool { return p.VLAN.IsZero() }
@@ -152,6 +158,51 @@ func (o object) ownBridge(s Switch, t *Topology) {
 			o.conflict("bridge.default_pvid", "default_pvid: 0, and guests of network "+n.Name+" have no VLAN, so they would reach nobody",
 				"a vlan for that network, or the default_pvid of such guests")
 		}
+	}
+}
+
+// bridgeOf checks what not every driver's bridge has, and the timers of spanning
+// trees (ovs-vswitchd.conf.db(5), Bridge table).
+func (o object) bridgeOf(s Switch) {
+	b := s.Bridge
+	alone := Bridge{
+		Owned: true, STP: b.STP, Priority: b.Priority, ForwardDelay: b.ForwardDelay,
+		HelloTime: b.HelloTime, MaxAge: b.MaxAge, RSTP: b.RSTP, RSTPPriority: b.RSTPPriority,
+		RSTPMaxAge: b.RSTPMaxAge, RSTPForwardDelay: b.RSTPForwardDelay, ForwardBPDU: b.ForwardBPDU,
+	}
+	if s.Driver == DriverOVS && b != alone {
+		o.conflict("bridge", "vlan_filtering or default_pvid with driver: ovs", "neither: Open vSwitch always tells VLANs apart")
+	}
+	alone = Bridge{
+		Owned: true, STP: b.STP, Priority: b.Priority, ForwardDelay: b.ForwardDelay,
+		VLANFiltering: b.VLANFiltering, DefaultPVID: b.DefaultPVID,
+	}
+	shortest := 2
+	if s.Driver == DriverOVS {
+		shortest = 4
+	} else if b != alone {
+		o.conflict("bridge", "rstp, stp_hello_time, stp_max_age or forward_bpdu with driver: "+s.Driver.String(), "driver: ovs")
+	}
+	for _, timer := range []struct {
+		field     string
+		value     time.Duration
+		low, high int
+	}{
+		{"stp_forward_delay", b.ForwardDelay, shortest, 30},
+		{"stp_hello_time", b.HelloTime, 1, 10},
+		{"stp_max_age", b.MaxAge, 6, 40},
+		{"rstp_max_age", b.RSTPMaxAge, 6, 40},
+		{"rstp_forward_delay", b.RSTPForwardDelay, 4, 30},
+	} {
+		if n := int(timer.value / time.Second); n != 0 && (n < timer.low || n > timer.high) {
+			o.value("bridge."+timer.field, fmt.Sprintf("%s: %d seconds", timer.field, n), fmt.Sprintf("%d to %d seconds", timer.low, timer.high))
+		}
+	}
+	if p := b.RSTPPriority.Value; p < 0 || p > 61440 || p%4096 != 0 {
+		o.value("bridge.rstp_priority", fmt.Sprintf("rstp_priority: %d", p), "0 to 61440 in steps of 4096")
+	}
+	if b.STP == ToggleOn && b.RSTP == ToggleOn {
+		o.conflict("bridge.rstp", "stp: true and rstp: true", "one of them")
 	}
 }
 

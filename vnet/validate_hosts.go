@@ -35,3 +35,9 @@ func (v *validator) hosts() {
 		chassis[name] = h.Name
 	}
 }
+
+// elsewhere reports whether the URI names another machine.
+func (h Host) elsewhere() bool {
+	uri, err := url.Parse(h.URI)
+	return err == nil && uri.Host != ""
+}

@@ -264,6 +264,7 @@ func (v *validator) routers() {
 		}
 		o.uplink(r, t)
 		o.nat(r)
+		o.balancers(r, t)
 	}
 }
 

@@ -168,6 +168,20 @@ type VLANSet struct {
 	Extra string `json:"extra,omitempty"`
 }
 
+// ExtraUntagged begins the Extra of a port from which more VLANs leave untagged
+// than the one its untagged frames come into, such as "untagged 30".
+const ExtraUntagged = "untagged "
+
+// MoreUntagged is those VLANs, or nil where Extra says something else.
+func (s VLANSet) MoreUntagged() VLANRanges {
+	text, ok := strings.CutPrefix(s.Extra, ExtraUntagged)
+	if !ok {
+		return nil
+	}
+	more, _ := ParseVLANRanges(text) // what does not parse came from no driver
+	return more
+}
+
 // IsZero reports whether the port is untagged.
 func (s VLANSet) IsZero() bool {
 	return s.Access == 0 && len(s.Trunk) == 0 && s.Native == 0 && s.Service == 0 && s.Extra == ""
@@ -199,6 +213,11 @@ func (s VLANSet) With(more VLANRanges) VLANSet {
 	more = more.Minus(s.All())
 	if len(more) == 0 {
 		return s
+	}
+	if bare := s.MoreUntagged(); len(bare) > 0 {
+		if s.Extra = ""; len(bare.Minus(more)) > 0 {
+			s.Extra = ExtraUntagged + bare.Minus(more).String()
+		}
 	}
 	if s.Access != 0 {
 		s.Native, s.Access = s.Access, 0

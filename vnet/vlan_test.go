@@ -122,6 +122,8 @@ func TestVLANSetWithAndWithout(t *testing.T) {
 		{vnet.VLANSet{Trunk: ranges("20-29"), Native: 1}, "25-35", "trunk 1,20-35 native 1", "trunk 1,20-24 native 1"},
 		{vnet.VLANSet{Trunk: ranges("20"), Native: 1}, "20", "trunk 1,20 native 1", "access 1"},
 		{vnet.VLANSet{Trunk: ranges("20"), Native: 1, NativeTagged: true}, "20", "trunk 1,20 native 1 tagged", "trunk 1 native 1 tagged"},
+		{vnet.VLANSet{Access: 1, Extra: "untagged 20,30"}, "20", "trunk 1,20 native 1 and untagged 30", "access 1 and untagged 20,30"},
+		{vnet.VLANSet{Access: 1, Extra: "untagged 20"}, "20", "trunk 1,20 native 1", "access 1 and untagged 20"},
 		{vnet.VLANSet{Trunk: vnet.AllVLANs()}, "7", "trunk 1-4094", "trunk 1-6,8-4094"},
 		{vnet.VLANSet{Trunk: ranges("5")}, "", "trunk 5", "trunk 5"},
 	} {
