@@ -206,12 +206,12 @@ func flagDuties(n vnet.Network, sw vnet.Switch) []Duty {
 			duties = append(duties, Duty{Setting: flag.name, By: by, Reason: reason})
 		}
 	}
-	return append(duties, guardDuties(n)...)
+	return append(duties, guardDuties(n, sw)...)
 }
 
 // guardDuties are what keeps guests honest and within their limits, which the
-// hook does in every mode that has ports.
-func guardDuties(n vnet.Network) []Duty {
+// hook does in every mode that has ports. OVN has no RA guard (docs/drivers.md).
+func guardDuties(n vnet.Network, sw vnet.Switch) []Duty {
 	some := func(wants func(vnet.Policy) bool) bool { return slices.ContainsFunc(n.Policies(), wants) }
 	const single = "libvirt filters single guests, not networks"
 	var duties []Duty
@@ -221,7 +221,7 @@ func guardDuties(n vnet.Network) []Duty {
 	}{
 		{"anti-spoofing", single, some(func(p vnet.Policy) bool { return p.AntiSpoof })},
 		{"DHCP guard", single, some(func(p vnet.Policy) bool { _, dhcp, _ := p.Guards(); return dhcp })},
-		{"RA guard", single, some(func(p vnet.Policy) bool { _, _, ra := p.Guards(); return ra })},
+		{"RA guard", single, sw.Driver != vnet.DriverOVN && some(func(p vnet.Policy) bool { _, _, ra := p.Guards(); return ra })},
 		{"QoS", "libvirt's where a guest has a <bandwidth> of its own", some(func(p vnet.Policy) bool { return p.QoS != vnet.QoS{} })},
 	} {
 		if d.wanted {

@@ -39,13 +39,15 @@ func (c *Conn) Addresses(ctx context.Context, guest string, source AddressSource
 	if source == SourceAgent {
 		return c.agentAddresses(ctx, guest)
 	}
-	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (map[vnet.MAC][]netip.Prefix, error) {
-		list, err := handle.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
-		// No leases comes as one of many errors.
-		if err = callError("guest "+guest+": ask for its addresses", err); errors.Is(err, ErrNotRunning) {
-			return nil, err
-		}
-		return addresses(list), nil
+	return promptly(ctx, c, func(ctx context.Context) (map[vnet.MAC][]netip.Prefix, error) {
+		return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (map[vnet.MAC][]netip.Prefix, error) {
+			list, err := handle.ListAllInterfaceAddresses(libvirt.DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+			// No leases comes as one of many errors.
+			if err = callError("guest "+guest+": ask for its addresses", err); errors.Is(err, ErrNotRunning) {
+				return nil, err
+			}
+			return addresses(list), nil
+		})
 	})
 }
 

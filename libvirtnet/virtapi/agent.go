@@ -126,9 +126,11 @@ func (c *Conn) askAgent(ctx context.Context, guest, command string, arguments, a
 	if err != nil {
 		return fmt.Errorf("guest %s: %s: %w", guest, command, err)
 	}
-	reply, err := withGuest(ctx, c, guest, func(handle *libvirt.Domain) (string, error) {
-		reply, err := handle.QemuAgentCommand(string(text), agentWait, 0)
-		return reply, agentError("guest "+guest+": "+command, err)
+	reply, err := promptly(ctx, c, func(ctx context.Context) (string, error) {
+		return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (string, error) {
+			reply, err := handle.QemuAgentCommand(string(text), agentWait, 0)
+			return reply, agentError("guest "+guest+": "+command, err)
+		})
 	})
 	if err != nil {
 		return err

@@ -47,6 +47,9 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Guest struct {
 	vnet.GuestRef
 	State State `json:"state"`
+	// Held is what libvirt itself has paused the guest for, until it is done, such
+	// as "a migration", or empty.
+	Held string `json:"held,omitempty"`
 	// Active means that the guest has devices on the host now: it runs, or is
 	// paused.
 	Active bool `json:"active"`
@@ -63,26 +66,22 @@ func (g Guest) on(network string) bool {
 // Guests returns all guests, in libvirt's order. One whose XML cannot be read
 // is left out and reported by the error, which does not make the others wrong.
 func (c *Conn) Guests(ctx context.Context) ([]Guest, error) {
-	return call(ctx, c, func() ([]Guest, error) { return c.guests(ctx) })
-}
-
-func (c *Conn) guests(ctx context.Context) ([]Guest, error) {
-	list, err := c.conn.ListAllDomains(0)
+	list, err := ask(ctx, c, func() ([]libvirt.Domain, error) { return c.conn.ListAllDomains(0) })
 	if err != nil {
 		return nil, callError("guests: list", err)
 	}
-	defer func() {
-		for i := range list {
-			_ = list[i].Free() // fails only for what is no domain
-		}
-	}()
 	guests := make([]Guest, 0, len(list))
 	var errs []error
 	for i := range list {
-		g, err := readGuest(&list[i])
+		g, err := ask(ctx, c, func() (Guest, error) {
+			defer list[i].Free() //nolint:errcheck // fails only for what is no domain
+			return readGuest(&list[i])
+		})
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, ErrNotRunning): // nor would it tell of the others
+			return nil, err
 		case errors.Is(err, ErrNoGuest): // gone since the list was made
 		case err != nil:
 			errs = append(errs, err)
@@ -96,7 +95,7 @@ func (c *Conn) guests(ctx context.Context) ([]Guest, error) {
 // Guest returns the guest of that name or UUID. The error is [ErrNoGuest] when
 // there is none.
 func (c *Conn) Guest(ctx context.Context, guest string) (Guest, error) {
-	return withGuest(ctx, c, guest, readGuest)
+	return promptly(ctx, c, func(ctx context.Context) (Guest, error) { return withGuest(ctx, c, guest, readGuest) })
 }
 
 func readGuest(handle *libvirt.Domain) (Guest, error) {
@@ -112,20 +111,43 @@ func readGuest(handle *libvirt.Domain) (Guest, error) {
 	if err != nil {
 		return Guest{}, fmt.Errorf("guest %s: %w", name, err)
 	}
-	state, _, err := handle.GetState()
+	state, reason, err := handle.GetState()
 	if err != nil {
 		return Guest{}, callError("guest "+name+": read its state", err)
 	}
 	_, notActive := handle.GetID() // known since the list: only active domains have an ID
-	return Guest{GuestRef: domain.Ref(), State: State(state), Active: notActive == nil, Domain: domain}, nil
+	return Guest{
+		GuestRef: domain.Ref(), State: State(state), Held: held(state, reason), Active: notActive == nil, Domain: domain,
+	}, nil
+}
+
+// held says what libvirt has paused a guest for that goes on by itself. One that
+// somebody else paused, or that was left so, waits for virsh resume.
+func held(state libvirt.DomainState, reason int) string {
+	if state != libvirt.DOMAIN_PAUSED {
+		return ""
+	}
+	switch libvirt.DomainPausedReason(reason) { //nolint:exhaustive // the others are for good
+	case libvirt.DOMAIN_PAUSED_MIGRATION, libvirt.DOMAIN_PAUSED_POSTCOPY:
+		return "a migration"
+	case libvirt.DOMAIN_PAUSED_SNAPSHOT:
+		return "a snapshot"
+	case libvirt.DOMAIN_PAUSED_SAVE:
+		return "a save"
+	case libvirt.DOMAIN_PAUSED_DUMP:
+		return "a core dump"
+	case libvirt.DOMAIN_PAUSED_STARTING_UP:
+		return "its start"
+	}
+	return ""
 }
 
 // DomainXML returns the XML of a guest, found by its name or UUID: the live one
 // of an active guest, or with config always its definition. The error is
 // [ErrNoGuest] when there is none.
 func (c *Conn) DomainXML(ctx context.Context, guest string, config bool) (string, error) {
-	return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (string, error) {
-		return domainXML(handle, guest, config)
+	return promptly(ctx, c, func(ctx context.Context) (string, error) {
+		return withGuest(ctx, c, guest, func(handle *libvirt.Domain) (string, error) { return domainXML(handle, guest, config) })
 	})
 }
 

@@ -27,7 +27,7 @@ type Network struct {
 // cannot be read is left out and reported by the error, which does not make
 // the others wrong.
 func (c *Conn) Networks(ctx context.Context) ([]Network, error) {
-	return call(ctx, c, func() ([]Network, error) {
+	return ask(ctx, c, func() ([]Network, error) {
 		known, err := c.inventory()
 		if err != nil {
 			return nil, err
@@ -191,7 +191,7 @@ func (c *Conn) inUse(ctx context.Context, name string, nics int) error {
 		return nil
 	}
 	who := fmt.Sprintf("%d guest NICs are on it", nics)
-	if guests, _ := c.guests(ctx); len(guests) > 0 {
+	if guests, _ := c.Guests(ctx); len(guests) > 0 {
 		var names []string
 		for _, g := range guests {
 			if g.Active && g.on(name) {
