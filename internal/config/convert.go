@@ -73,6 +73,8 @@ func toHost(name string, r rawHost) vnet.Host {
 func toSwitch(name string, r rawSwitch) vnet.Switch {
 	s := vnet.Switch{Name: name, Driver: r.Driver.value, Uplink: r.Uplink, Database: r.Database.value}
 	s.Overlay = vnet.Overlay{Encap: r.Encap.value, UnderlayMTU: r.UnderlayMTU.value, UnderlayIPv6: r.UnderlayIPv6.value}
+	s.Bond, s.TreePorts = toBond(r.Bond), toTreePorts(r.TreePorts)
+	s.Mirrors, s.Exports = toMirrors(r.Mirrors), toExports(r)
 	if r.TLS != nil {
 		s.TLS = vnet.TLS(*r.TLS)
 	}
@@ -82,8 +84,16 @@ func toSwitch(name string, r rawSwitch) vnet.Switch {
 			VLANFiltering: toToggle(b.VLANFiltering),
 			DefaultPVID:   vnet.Optional[vnet.VLANID]{Given: b.DefaultPVID.given, Value: vnet.VLANID(b.DefaultPVID.value)},
 			STP:           toToggle(b.STP),
-			Priority:      vnet.Optional[int]{Given: b.STPPriority.given, Value: b.STPPriority.value},
-			ForwardDelay:  time.Duration(b.ForwardDelay.value) * time.Second,
+			Priority:      optional(b.STPPriority),
+			ForwardDelay:  seconds(b.ForwardDelay).Value,
+			HelloTime:     seconds(b.HelloTime).Value,
+			MaxAge:        seconds(b.MaxAge).Value,
+			RSTP:          toToggle(b.RSTP),
+			RSTPPriority:  optional(b.RSTPPriority),
+			RSTPMaxAge:    seconds(b.RSTPMaxAge).Value,
+			ForwardBPDU:   toToggle(b.ForwardBPDU),
+
+			RSTPForwardDelay: seconds(b.RSTPForwardDelay).Value,
 		}
 	}
 	return s

@@ -82,6 +82,8 @@ func fromSwitch(s vnet.Switch) rawSwitch {
 		Driver: given(s.Driver), Uplink: s.Uplink, Database: scalarOf(s.Database, len(s.Database) > 0), Bridge: fromBridge(s.Bridge),
 		Encap: given(s.Overlay.Encap), UnderlayMTU: given(s.Overlay.UnderlayMTU), UnderlayIPv6: given(s.Overlay.UnderlayIPv6),
 	}
+	raw.Bond, raw.Mirrors, raw.TreePorts = fromBond(s.Bond), fromMirrors(s.Mirrors), fromTreePorts(s.TreePorts)
+	raw.addExports(s.Exports)
 	if s.TLS != (vnet.TLS{}) {
 		tls := rawTLS(s.TLS)
 		raw.TLS = &tls
@@ -99,6 +101,14 @@ func fromBridge(b vnet.Bridge) *rawBridge {
 		STP:           fromToggle(b.STP),
 		STPPriority:   scalarOf(b.Priority.Value, b.Priority.Given),
 		ForwardDelay:  given(int(b.ForwardDelay / time.Second)),
+		HelloTime:     given(int(b.HelloTime / time.Second)),
+		MaxAge:        given(int(b.MaxAge / time.Second)),
+		RSTP:          fromToggle(b.RSTP),
+		RSTPPriority:  scalarOf(b.RSTPPriority.Value, b.RSTPPriority.Given),
+		RSTPMaxAge:    given(int(b.RSTPMaxAge / time.Second)),
+		ForwardBPDU:   fromToggle(b.ForwardBPDU),
+
+		RSTPForwardDelay: given(int(b.RSTPForwardDelay / time.Second)),
 	}
 }
 

@@ -59,6 +59,11 @@ func toRouter(name string, r rawRouter) vnet.Router {
 	for _, d := range r.DNAT {
 		router.DNAT = append(router.DNAT, vnet.DNAT{External: d.External.value, To: d.To.value})
 	}
+	for _, l := range r.LoadBalancers {
+		router.LoadBalancers = append(router.LoadBalancers, vnet.LoadBalancer{
+			VIP: l.VIP.value.AddrPort, Protocol: l.Protocol.value, Backends: values(l.Backends),
+		})
+	}
 	return router
 }
 
@@ -71,6 +76,11 @@ func fromRouters(routers []vnet.Router) map[string]rawRouter {
 		}
 		for _, d := range router.DNAT {
 			r.DNAT = append(r.DNAT, rawDNAT{External: given(d.External), To: given(d.To)})
+		}
+		for _, l := range router.LoadBalancers {
+			r.LoadBalancers = append(r.LoadBalancers, rawBalancer{
+				VIP: given(socket{l.VIP}), Protocol: given(l.Protocol), Backends: scalars(l.Backends),
+			})
 		}
 		all[router.Name] = r
 	}

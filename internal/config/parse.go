@@ -262,6 +262,12 @@ func keysOf(rawType string) []string {
 		rawSwitch{},
 		rawTLS{},
 		rawBridge{},
+		rawBond{},
+		rawTreePort{},
+		rawMirror{},
+		rawSFlow{},
+		rawNetFlow{},
+		rawIPFIX{},
 		rawNetwork{},
 		rawQoS{},
 		rawPortgroup{},
@@ -276,6 +282,7 @@ func keysOf(rawType string) []string {
 		rawRouter{},
 		rawUplink{},
 		rawDNAT{},
+		rawBalancer{},
 	} {
 		if rt := reflect.TypeOf(t); rt.Name() == rawType {
 			return yamlKeys(rt)

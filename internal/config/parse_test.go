@@ -72,7 +72,7 @@ switches:
     driver: ovs
     database: ssl:192.0.2.1:6640, unix:/run/openvswitch/db.sock
     tls: {key: /etc/ovs/key.pem, certificate: /etc/ovs/cert.pem, ca: /etc/ovs/ca.pem}
-  br-int: {driver: ovn, encap: vxlan, underlay_mtu: 9000, underlay_ipv6: true}
+  br-int: {driver: ovn, database: "tcp:192.0.2.10:6641", encap: vxlan, underlay_mtu: 9000, underlay_ipv6: true}
 routers:
   r1:
     switch: br-int
@@ -80,6 +80,9 @@ routers:
     snat: [10.0.30.0/24]
     dnat: [{external: 203.0.113.20, to: 10.0.30.11}]
     routes: [{to: 10.8.0.0/16, via: 10.0.30.8}]
+    load_balancers:
+      - {vip: "10.0.30.100:80", backends: ["web1:8080", "10.0.30.12:8080"]}
+      - {vip: "203.0.113.21:53", protocol: udp, backends: ["10.0.30.12:53"]}
 address_sets:
   admins: [10.7.0.0/16, 10.7.1.1, "2001:db8::/64"]
 networks:
@@ -184,7 +187,7 @@ func wantFull() vnet.Topology {
 			{Name: "kvm2", URI: "qemu+ssh://kvm2/system", Chassis: "b7f1"},
 		},
 		Switches: []vnet.Switch{
-			{Name: "br-int", Driver: vnet.DriverOVN, Overlay: vnet.Overlay{Encap: vnet.EncapVXLAN, UnderlayMTU: 9000, UnderlayIPv6: true}},
+			{Name: "br-int", Driver: vnet.DriverOVN, Database: vnet.Endpoints{{Transport: vnet.TransportTCP, Address: "192.0.2.10:6641"}}, Overlay: vnet.Overlay{Encap: vnet.EncapVXLAN, UnderlayMTU: 9000, UnderlayIPv6: true}},
 			{Name: "br0", Driver: vnet.DriverLinux, Uplink: "bond0", Bridge: vnet.Bridge{
 				Owned: true, VLANFiltering: vnet.ToggleOn, DefaultPVID: vnet.Given[vnet.VLANID](0), STP: vnet.ToggleOff,
 				Priority: vnet.Given(4096), ForwardDelay: 2 * time.Second,
@@ -208,6 +211,15 @@ func wantFull() vnet.Topology {
 			SNAT:   []netip.Prefix{netip.MustParsePrefix("10.0.30.0/24")},
 			DNAT:   []vnet.DNAT{{External: netip.MustParseAddr("203.0.113.20"), To: netip.MustParseAddr("10.0.30.11")}},
 			Routes: []vnet.Route{{To: netip.MustParsePrefix("10.8.0.0/16"), Via: netip.MustParseAddr("10.0.30.8")}},
+			LoadBalancers: []vnet.LoadBalancer{
+				{VIP: netip.MustParseAddrPort("10.0.30.100:80"), Backends: []vnet.Backend{
+					{Peer: vnet.Peer{Guest: "web1"}, Port: 8080},
+					{Peer: vnet.Peer{Prefix: netip.MustParsePrefix("10.0.30.12/32")}, Port: 8080},
+				}},
+				{VIP: netip.MustParseAddrPort("203.0.113.21:53"), Protocol: vnet.ProtocolUDP, Backends: []vnet.Backend{
+					{Peer: vnet.Peer{Prefix: netip.MustParsePrefix("10.0.30.12/32")}, Port: 53},
+				}},
+			},
 		}},
 		AddressSets: []vnet.AddressSet{{Name: "admins", Addresses: []netip.Prefix{
 			netip.MustParsePrefix("10.7.0.0/16"), netip.MustParsePrefix("10.7.1.1/32"), netip.MustParsePrefix("2001:db8::/64"),
@@ -306,7 +318,7 @@ func wantExpect() []vnet.Expectation {
 // compare leaves out the places in files, which TestWhere is about.
 func compare() cmp.Options {
 	return cmp.Options{
-		cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
 		cmpopts.IgnoreFields(vnet.Expectation{}, "Where"), cmpopts.IgnoreFields(vnet.Waiver{}, "Where"),
 	}
 }

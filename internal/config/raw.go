@@ -40,12 +40,18 @@ type rawHost struct {
 type rawSwitch struct {
 	Driver       scalar[vnet.Driver]    `yaml:"driver,omitempty" json:"driver" jsonschema:"linux for a Linux bridge, ovs for Open vSwitch, ovn for the integration bridge of OVN"`
 	Uplink       string                 `yaml:"uplink,omitempty" json:"uplink,omitempty" jsonschema:"host device on this switch that leads to the fabric"`
-	Database     scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host, or the northbound database of OVN on it"`
+	Database     scalar[vnet.Endpoints] `yaml:"database,omitempty" json:"database,omitempty" jsonschema:"servers of the database that configures the switch, with commas between those of a cluster: unix:PATH, tcp:IP:PORT or ssl:IP:PORT; default that of Open vSwitch on the host, or the northbound database of OVN on it; with OVN and hosts that are other machines it is needed"`
 	TLS          *rawTLS                `yaml:"tls,omitempty" json:"tls,omitempty" jsonschema:"files for database servers at ssl"`
 	Encap        scalar[vnet.Encap]     `yaml:"encap,omitempty" json:"encap,omitempty" jsonschema:"what tunnels between hosts are, as the hosts' ovn-encap-type (OVN, default geneve)"`
 	UnderlayMTU  scalar[int]            `yaml:"underlay_mtu,omitempty" json:"underlay_mtu,omitempty" jsonschema:"MTU of the network between the hosts, from which the guests' follows (OVN, default 1500)"`
 	UnderlayIPv6 scalar[bool]           `yaml:"underlay_ipv6,omitempty" json:"underlay_ipv6,omitempty" jsonschema:"tunnels are between IPv6 addresses (OVN)"`
-	Bridge       *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the Linux bridge itself; with this key, even without settings, virt-vnet looks after the bridge and the VLANs of its uplink; without it they are only used"`
+	Bridge       *rawBridge             `yaml:"bridge,omitempty" json:"bridge,omitempty" jsonschema:"settings of the bridge itself; with this key, even without settings, virt-vnet looks after the bridge and, of a Linux bridge, the VLANs of its uplink; without it they are only used"`
+	Bond         *rawBond               `yaml:"bond,omitempty" json:"bond,omitempty" jsonschema:"make the uplink, as a bond of several devices of the host (Open vSwitch)"`
+	TreePorts    map[string]rawTreePort `yaml:"stp_ports,omitempty" json:"stp_ports,omitempty" jsonschema:"how devices on the bridge take part in its spanning tree, stp or rstp, by name (Open vSwitch)"`
+	Mirrors      map[string]rawMirror   `yaml:"mirrors,omitempty" json:"mirrors,omitempty" jsonschema:"copies of frames that are sent somewhere else, by name (Open vSwitch)"`
+	SFlow        *rawSFlow              `yaml:"sflow,omitempty" json:"sflow,omitempty" jsonschema:"tell collectors of frames and counters by sFlow (Open vSwitch)"`
+	NetFlow      *rawNetFlow            `yaml:"netflow,omitempty" json:"netflow,omitempty" jsonschema:"tell collectors of flows by NetFlow (Open vSwitch)"`
+	IPFIX        *rawIPFIX              `yaml:"ipfix,omitempty" json:"ipfix,omitempty" jsonschema:"tell collectors of frames by IPFIX (Open vSwitch)"`
 }
 
 type rawTLS struct {
@@ -55,11 +61,18 @@ type rawTLS struct {
 }
 
 type rawBridge struct {
-	VLANFiltering scalar[bool]        `yaml:"vlan_filtering,omitempty" json:"vlan_filtering,omitempty" jsonschema:"tell VLANs apart"`
-	DefaultPVID   scalar[defaultPVID] `yaml:"default_pvid,omitempty" json:"default_pvid,omitempty" jsonschema:"VLAN that new ports get, 0 for none; ports that are there, and the host, keep theirs"`
-	STP           scalar[bool]        `yaml:"stp,omitempty" json:"stp,omitempty" jsonschema:"spanning tree"`
-	STPPriority   scalar[int]         `yaml:"stp_priority,omitempty" json:"stp_priority,omitempty" jsonschema:"priority of the bridge in the spanning tree, 0 to 65535"`
-	ForwardDelay  scalar[int]         `yaml:"stp_forward_delay,omitempty" json:"stp_forward_delay,omitempty" jsonschema:"seconds that a port listens, and then learns, before it forwards: 2 to 30"`
+	VLANFiltering    scalar[bool]        `yaml:"vlan_filtering,omitempty" json:"vlan_filtering,omitempty" jsonschema:"tell VLANs apart (Linux bridge)"`
+	DefaultPVID      scalar[defaultPVID] `yaml:"default_pvid,omitempty" json:"default_pvid,omitempty" jsonschema:"VLAN that new ports get, 0 for none; ports that are there, and the host, keep theirs (Linux bridge)"`
+	STP              scalar[bool]        `yaml:"stp,omitempty" json:"stp,omitempty" jsonschema:"spanning tree"`
+	STPPriority      scalar[int]         `yaml:"stp_priority,omitempty" json:"stp_priority,omitempty" jsonschema:"priority of the bridge in the spanning tree, 0 to 65535"`
+	ForwardDelay     scalar[int]         `yaml:"stp_forward_delay,omitempty" json:"stp_forward_delay,omitempty" jsonschema:"seconds that a port listens, and then learns, before it forwards: 2 to 30, with Open vSwitch 4 to 30"`
+	HelloTime        scalar[int]         `yaml:"stp_hello_time,omitempty" json:"stp_hello_time,omitempty" jsonschema:"seconds between BPDUs, 1 to 10; default 2 (Open vSwitch)"`
+	MaxAge           scalar[int]         `yaml:"stp_max_age,omitempty" json:"stp_max_age,omitempty" jsonschema:"seconds that a BPDU counts, 6 to 40; default 20 (Open vSwitch)"`
+	RSTP             scalar[bool]        `yaml:"rstp,omitempty" json:"rstp,omitempty" jsonschema:"rapid spanning tree, in place of stp (Open vSwitch)"`
+	RSTPPriority     scalar[int]         `yaml:"rstp_priority,omitempty" json:"rstp_priority,omitempty" jsonschema:"priority of the bridge in the rapid spanning tree, 0 to 61440 in steps of 4096; default 32768 (Open vSwitch)"`
+	RSTPMaxAge       scalar[int]         `yaml:"rstp_max_age,omitempty" json:"rstp_max_age,omitempty" jsonschema:"as stp_max_age, for rstp (Open vSwitch)"`
+	RSTPForwardDelay scalar[int]         `yaml:"rstp_forward_delay,omitempty" json:"rstp_forward_delay,omitempty" jsonschema:"as stp_forward_delay, for rstp: 4 to 30; default 15 (Open vSwitch)"`
+	ForwardBPDU      scalar[bool]        `yaml:"forward_bpdu,omitempty" json:"forward_bpdu,omitempty" jsonschema:"pass on what goes to reserved multicast addresses, such as BPDUs, if neither stp nor rstp is on (Open vSwitch)"`
 }
 
 // defaultPVID is a VLAN, or zero for none.
@@ -105,7 +118,7 @@ type rawPolicy struct {
 
 type rawQoS struct {
 	Inbound       scalar[vnet.BitRate]  `yaml:"inbound,omitempty" json:"inbound,omitempty" jsonschema:"rate towards the guest, such as 100mbit"`
-	InboundBurst  scalar[vnet.ByteSize] `yaml:"inbound_burst,omitempty" json:"inbound_burst,omitempty" jsonschema:"what may pass at once, such as 256kb; default a tenth of a second's worth"`
+	InboundBurst  scalar[vnet.ByteSize] `yaml:"inbound_burst,omitempty" json:"inbound_burst,omitempty" jsonschema:"what may pass at once, such as 256kb; default a tenth of a second's worth, on OVN half a second's"`
 	Outbound      scalar[vnet.BitRate]  `yaml:"outbound,omitempty" json:"outbound,omitempty" jsonschema:"rate from the guest, such as 100mbit"`
 	OutboundBurst scalar[vnet.ByteSize] `yaml:"outbound_burst,omitempty" json:"outbound_burst,omitempty" jsonschema:"what may pass at once, such as 256kb; default half a second's worth: with much less TCP does not come near the rate"`
 	Priority      scalar[int]           `yaml:"priority,omitempty" json:"priority,omitempty" jsonschema:"priority of the guest's frames on the host, 1 to 7; queues of the uplink go by it"`
@@ -164,6 +177,8 @@ type rawRouter struct {
 	SNAT   rawPrefixes `yaml:"snat,omitempty" json:"snat,omitempty" jsonschema:"prefixes that reach the outside from the uplink's address"`
 	DNAT   []rawDNAT   `yaml:"dnat,omitempty" json:"dnat,omitempty" jsonschema:"addresses outside that reach a guest"`
 	Routes []rawRoute  `yaml:"routes,omitempty" json:"routes,omitempty" jsonschema:"routes besides those to its networks and to the uplink's gateway"`
+
+	LoadBalancers []rawBalancer `yaml:"load_balancers,omitempty" json:"load_balancers,omitempty" jsonschema:"addresses whose connections backends share, for the guests of the router's networks and from the uplink"`
 }
 
 type rawUplink struct {
@@ -176,6 +191,12 @@ type rawUplink struct {
 type rawDNAT struct {
 	External scalar[netip.Addr] `yaml:"external,omitempty" json:"external" jsonschema:"address outside"`
 	To       scalar[netip.Addr] `yaml:"to,omitempty" json:"to" jsonschema:"address of the guest"`
+}
+
+type rawBalancer struct {
+	VIP      scalar[socket]         `yaml:"vip,omitempty" json:"vip" jsonschema:"an address that nobody has, and a port, such as 10.0.0.100:80"`
+	Protocol scalar[vnet.Protocol]  `yaml:"protocol,omitempty" json:"protocol,omitempty" jsonschema:"tcp (default), udp or sctp"`
+	Backends []scalar[vnet.Backend] `yaml:"backends,omitempty" json:"backends" jsonschema:"who gets the connections: a guest, GUEST/NETWORK or an address, a colon and the port, such as web1:8080"`
 }
 
 type rawPortgroup struct {
@@ -203,7 +224,7 @@ type rawNIC struct {
 type rawExpectation struct {
 	From    string          `yaml:"from,omitempty" json:"from" jsonschema:"who is made to send: a guest, GUEST/NETWORK for its NICs in one network, or network NAME for all its guests"`
 	Reach   string          `yaml:"reach,omitempty" json:"reach,omitempty" jsonschema:"who answers ICMP echo: a guest, GUEST/NETWORK, network NAME, an address, a DNS name, or gateway"`
-	Deny    string          `yaml:"deny,omitempty" json:"deny,omitempty" jsonschema:"who must not be reached, by ICMP echo or TCP to ports 22, 80 and 443: as for reach"`
+	Deny    string          `yaml:"deny,omitempty" json:"deny,omitempty" jsonschema:"who must not be reached, by ICMP echo or TCP to ports 22, 80 and 443 and those of tcp for the same address: as for reach"`
 	TCP     scalar[service] `yaml:"tcp,omitempty" json:"tcp,omitempty" jsonschema:"who accepts TCP connections at which port: a guest, GUEST/NETWORK, an address, a DNS name or gateway, a colon and the port, such as db1:5432"`
 	DNS     string          `yaml:"dns,omitempty" json:"dns,omitempty" jsonschema:"a name that has an address"`
 	Server  string          `yaml:"server,omitempty" json:"server,omitempty" jsonschema:"who is asked for dns: a guest, GUEST/NETWORK, an address, or gateway (default)"`

@@ -53,6 +53,18 @@ func (s service) MarshalText() ([]byte, error) {
 	return []byte(net.JoinHostPort(s.party, strconv.Itoa(int(s.port)))), nil
 }
 
+// socket is an address and a port, "10.0.0.100:80".
+type socket struct{ netip.AddrPort }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *socket) UnmarshalText(text []byte) (err error) {
+	s.AddrPort, err = netip.ParseAddrPort(string(text))
+	if err != nil || s.Port() == 0 || s.Addr().Zone() != "" {
+		return fmt.Errorf("%q is no address with a port: want one such as 10.0.0.100:80 or [2001:db8::1]:443", text)
+	}
+	return nil
+}
+
 // below is a limit of time, "<5ms".
 type below time.Duration
 
