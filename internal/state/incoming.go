@@ -11,8 +11,9 @@ import (
 )
 
 // incomingLimit is how long after libvirt has said that a guest comes from
-// another host its start can be that. It is a few seconds as a rule.
-const incomingLimit = 2 * time.Minute
+// another host its start can be that. It is a few seconds as a rule, and longer
+// where libvirt makes its disks first.
+const incomingLimit = time.Hour
 
 // incoming notes that a guest is about to come from another host.
 type incoming struct {
@@ -55,4 +56,14 @@ func (s Store) TakeIncoming(uuid string, now time.Time) (bool, error) {
 	}
 	fresh := err != nil || now.Sub(note.Since) < incomingLimit
 	return fresh, remove(path)
+}
+
+// DropIncoming removes the note that a guest is about to come, if there is one:
+// it has not, and is gone.
+func (s Store) DropIncoming(uuid string) error {
+	path, err := s.incomingPath(uuid)
+	if err != nil {
+		return err
+	}
+	return remove(path)
 }

@@ -16,6 +16,8 @@ type Switch struct {
 	Switch vnet.Switch `json:"switch"`
 	// Before is the settings of the bridge before the first change to them.
 	Before *vnet.Bridge `json:"before,omitempty"`
+	// Rows says that there are rows of ours: mirrors, exports, a bond.
+	Rows bool `json:"rows,omitempty"`
 	// Added is the VLANs that the uplink carries because of us.
 	Added vnet.VLANRanges `json:"added,omitempty"`
 }
