@@ -78,7 +78,19 @@ func (w *Wirer) prepare(ctx context.Context, g *group, uuid string) error {
 }
 
 // study finds out what is to be done to the switch of g, which is open.
-func (g *group) study(ctx context.Context, uuid string) error {
+func (g *group) study(ctx context.Context, uuid string) (err error) {
+	if err := g.wish(ctx); err != nil {
+		return err
+	}
+	if g.have, err = g.driver.Observe(ctx, switchcfg.Scope{Devices: g.devices()}); err != nil {
+		return g.wrap(err)
+	}
+	return g.diff(uuid)
+}
+
+// wish finds out what the ports of g are to be like, and whether its switch can
+// do that.
+func (g *group) wish(ctx context.Context) error {
 	for _, p := range g.ports {
 		if p.Device == "" {
 			return fmt.Errorf("network %s: NIC %s has no device on the host: the guest does not run", p.Network, p.MAC)
@@ -90,12 +102,14 @@ func (g *group) study(ctx context.Context, uuid string) error {
 	}
 	caps := g.driver.Capabilities()
 	caps.Try = nil // the changes themselves are the attempt, and are undone
-	if err := caps.Check(g.want); err != nil {
-		return err
-	}
-	if g.have, err = g.driver.Observe(ctx, switchcfg.Scope{Devices: append(g.want.Devices(), g.old...)}); err != nil {
-		return g.wrap(err)
-	}
+	return caps.Check(ctx, g.want)
+}
+
+// devices are those to look at.
+func (g *group) devices() []string { return append(g.want.Devices(), g.old...) }
+
+// diff finds out what is to be changed for the guest.
+func (g *group) diff(uuid string) (err error) {
 	if g.plan, err = switchcfg.Diff(g.want, g.have, uuid); err != nil {
 		return g.wrap(err)
 	}
@@ -117,7 +131,7 @@ func apply(ctx context.Context, g *group, uuid string) (err error) {
 	if g.applied, err = g.driver.Apply(ctx, g.plan); err != nil {
 		return g.wrap(err)
 	}
-	have, err := g.driver.Observe(ctx, switchcfg.Scope{Devices: append(g.want.Devices(), g.old...)})
+	have, err := g.driver.Observe(ctx, switchcfg.Scope{Devices: g.devices()})
 	if err != nil {
 		return g.wrap(err)
 	}

@@ -25,6 +25,8 @@ type memory struct {
 	onChange  func(n int) error // before the n-th change
 	after     func(n int) error // when it is made
 	onObserve func(n int) error
+	onDevice  func(device string) error // before a change of that device
+	applies   int
 	changes   int
 	observed  int
 	opened    int
@@ -118,7 +120,15 @@ func (d *memoryDriver) Observe(ctx context.Context, scope switchcfg.Scope) (swit
 }
 
 func (d *memoryDriver) Apply(ctx context.Context, plan switchcfg.Plan) (applied []switchcfg.Change, err error) {
+	d.m.mu.Lock()
+	d.m.applies++
+	d.m.mu.Unlock()
 	for _, c := range plan.Changes {
+		if d.m.onDevice != nil {
+			if err := d.m.onDevice(c.Device); err != nil {
+				return applied, err
+			}
+		}
 		if err := d.m.due(&d.m.changes, &d.m.onChange); err != nil {
 			return applied, err
 		}

@@ -5,6 +5,8 @@ package hooks_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +16,14 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-const interfaceID = "7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c"
+const (
+	interfaceID = "7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2c"
+	otherID     = "7e9a4c3b-5a1d-4a55-9d0e-0b6f0f4f1b2d"
+)
 
 // startOVN starts hosts with the hook and the network red, which is on OVN.
 func startOVN(t *testing.T, hosts int) *lab.Cluster {
@@ -133,6 +139,69 @@ func TestOVNGuest(t *testing.T) {
 	must(to.DestroyGuest(t.Context(), g.Name))
 	if got := logicalPorts(t, c); len(got) != 0 {
 		t.Fatalf("ports %v after the end, want none", got)
+	}
+}
+
+// TestPruneOVN ends a guest while the northbound database does not answer. What
+// is left of it goes when it was seen so twice, and nothing else does.
+func TestPruneOVN(t *testing.T) {
+	c := startOVN(t, 1)
+	h := c.Hosts[0]
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, runs := defineOn(t, h, "g1", interfaceID), defineOn(t, h, "g2", otherID)
+	must(h.StartGuest(t.Context(), ended.Name))
+	must(h.StartGuest(t.Context(), runs.Name))
+	const foreign = "lsp-add red foreign -- set Logical_Switch_Port foreign options:requested-chassis=host1"
+	_, err := c.Central.Nbctl(t.Context(), strings.Fields(foreign)...)
+	must(err)
+	for _, db := range c.Central.NB() {
+		must(db.Pause())
+	}
+	must(h.DestroyGuest(t.Context(), ended.Name))
+	for _, db := range c.Central.NB() {
+		must(db.Resume())
+	}
+	w := hooks.Wirer{Store: state.Store{StateDir: state.DefaultStateDir, RunDir: state.DefaultRunDir}, Open: drivers.Open}
+	prune := func(running []libvirtnet.Domain, want ...string) {
+		t.Helper()
+		must(h.Do(func() error {
+			red, err := w.Store.Network("red")
+			if err != nil {
+				return err
+			}
+			stale, err := w.Prune(t.Context(), red.Switch, running, time.Now(), true)
+			var got []string
+			for _, s := range stale {
+				got = append(got, fmt.Sprintf("%s gone %t seen %t removed %t", s.Port.Device, s.Gone, !s.Since.IsZero(), s.Removed))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("stale ports %q, want %q", got, want)
+			}
+			return err
+		}))
+	}
+	uuids := map[string]string{}
+	must(h.Do(func() error {
+		records, err := w.Store.Guests()
+		for _, r := range records {
+			uuids[r.Guest.Name] = r.Guest.UUID
+		}
+		return err
+	}))
+	both := []libvirtnet.Domain{{UUID: uuids["g1"]}, {UUID: uuids["g2"]}}
+	prune(both)
+	prune(both[1:], interfaceID+" gone true seen false removed false")
+	prune(both) // it runs again
+	prune(both[1:], interfaceID+" gone true seen false removed false")
+	prune(both[1:], interfaceID+" gone true seen true removed true")
+	prune(both[1:])
+	if got := logicalPorts(t, c); len(got) != 2 || got[otherID] == "" || got["foreign"] == "" {
+		t.Errorf("ports %v, want those of g2 and of somebody else", got)
 	}
 }
 

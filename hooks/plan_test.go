@@ -4,6 +4,7 @@
 package hooks_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // simulate runs an event on a site and checks that it touched nothing.
@@ -168,5 +170,37 @@ func checkGolden(t *testing.T, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+// examined is a driver that counts how often it is asked to examine.
+type examined struct {
+	switchcfg.Driver
+	times *int
+}
+
+func (e examined) Examine(context.Context, switchcfg.State) error {
+	*e.times++
+	return nil
+}
+
+// A switch is opened once for a plan of all guests, also one that needs more than
+// itself to work, which is examined for each.
+func TestPlanAllOpensOnce(t *testing.T) {
+	s := newSite(t)
+	guests := many(3)
+	for _, g := range guests {
+		s.plug(map[string]string{g.NICs[0].Device: "ovs0"})
+	}
+	opened, examinations := 0, 0
+	open := s.Open
+	s.Open = func(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) {
+		opened++
+		d, err := open(ctx, sw)
+		return examined{d, &examinations}, err
+	}
+	plans, err := s.PlanAll(t.Context(), guests)
+	if err != nil || len(plans) != 3 || opened != 1 || examinations != 3 {
+		t.Errorf("%d plans, opened %d times, examined %d times, %v", len(plans), opened, examinations, err)
 	}
 }

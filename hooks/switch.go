@@ -34,9 +34,10 @@ func (w *Wirer) noteSwitch(g *group) error {
 	if err != nil {
 		return err
 	}
-	if changesOwn && record.Before == nil {
+	if changesOwn && record.Before == nil && g.sw.Bridge.Owned {
 		record.Before = own.Before.Settings.Bridge
 	}
+	record.Rows = record.Rows || changesOwn && own.After.Settings.Monitoring != nil
 	if changesUplink {
 		more := uplink.After.Settings.VLAN.All().Minus(uplink.Before.Settings.VLAN.All())
 		record.Added = append(record.Added, more...).Normal()
@@ -96,7 +97,7 @@ func (w *Wirer) tidy(ctx context.Context, g *group, gone []int) error {
 
 // putSwitch writes the record, or removes it when there is nothing to remember.
 func (w *Wirer) putSwitch(record state.Switch) error {
-	if record.Before == nil && len(record.Added) == 0 {
+	if record.Before == nil && !record.Rows && len(record.Added) == 0 {
 		return w.Store.RemoveSwitch(record.Switch.Name)
 	}
 	return w.Store.PutSwitch(record)
@@ -108,7 +109,11 @@ func (w *Wirer) Tidy(ctx context.Context, switches []vnet.Switch) error {
 	var errs []error
 	for _, sw := range switches {
 		err := w.withSwitch(ctx, sw, func(g *group) error { return w.tidy(ctx, g, nil) })
-		if !errors.Is(err, switchcfg.ErrNoSwitch) { // of one that is gone nothing is left
+		switch {
+		case errors.Is(err, switchcfg.ErrNoSwitch): // of one that is gone nothing is left
+		case errors.Is(err, switchcfg.ErrUnreachable): // there is a next time, and nobody needs it now
+			w.log().Info("not tidied", "switch", sw.Name, "error", err)
+		default:
 			errs = append(errs, err)
 		}
 	}
@@ -131,13 +136,21 @@ func (w *Wirer) withSwitch(ctx context.Context, sw vnet.Switch, do func(*group) 
 }
 
 // PlanSwitch says what bringing the switch itself to what the spec wants would
-// change. A switch that is not ours has no plan.
+// change. A switch that is not ours has no plan, but for giving it back.
 func (w *Wirer) PlanSwitch(ctx context.Context, sw vnet.Switch) (plan switchcfg.Plan, err error) {
-	if !sw.Bridge.Owned {
-		return switchcfg.Plan{Switch: sw.Name}, nil
-	}
 	g := &group{sw: sw}
 	defer func() { err = errors.Join(err, closeAll([]*group{g})) }()
+	if !sw.Configured() {
+		record, err := w.Store.Switch(sw.Name)
+		if err != nil {
+			return switchcfg.Plan{Switch: sw.Name}, nil //nolint:nilerr // nothing is known that could be given back
+		}
+		g.sw = record.Switch
+		if err := w.open(ctx, g); err != nil {
+			return switchcfg.Plan{Switch: sw.Name}, nil //nolint:nilerr // whoever needs the switch says it better
+		}
+		return returnPlan(ctx, g, record)
+	}
 	err = w.prepare(ctx, g, "")
 	return g.plan, err
 }
@@ -147,7 +160,7 @@ func (w *Wirer) PlanSwitch(ctx context.Context, sw vnet.Switch) (plan switchcfg.
 // up anew has lost all.
 func (w *Wirer) SetSwitch(ctx context.Context, sw vnet.Switch) (changed switchcfg.Plan, err error) {
 	changed.Switch = sw.Name
-	if !sw.Bridge.Owned {
+	if !sw.Configured() {
 		return changed, nil
 	}
 	err = w.withSwitch(ctx, sw, func(g *group) error {
@@ -186,6 +199,18 @@ func (w *Wirer) ReturnSwitch(ctx context.Context, name string) (changed switchcf
 }
 
 func (w *Wirer) giveBack(ctx context.Context, g *group, record state.Switch) (switchcfg.Plan, error) {
+	plan, err := returnPlan(ctx, g, record)
+	if err != nil {
+		return plan, err
+	}
+	if _, err := g.driver.Apply(ctx, plan); err != nil {
+		return plan, err
+	}
+	return plan, w.Store.RemoveSwitch(g.sw.Name)
+}
+
+// returnPlan is what gives the switch of g, which is open, back.
+func returnPlan(ctx context.Context, g *group, record state.Switch) (switchcfg.Plan, error) {
 	plan := switchcfg.Plan{Switch: g.sw.Name}
 	have, err := g.driver.Observe(ctx, switchcfg.Scope{})
 	if err != nil {
@@ -203,6 +228,10 @@ func (w *Wirer) giveBack(ctx context.Context, g *group, record state.Switch) (sw
 	if record.Before != nil {
 		after.Settings.Bridge = record.Before
 	}
+	if after.Settings.Monitoring != nil {
+		after.Settings.Monitoring, after.Settings.Bond = &switchcfg.Monitoring{}, &switchcfg.Bond{}
+		after.Settings.TreePorts = &switchcfg.TreePorts{}
+	}
 	if off := after.Settings.Bridge; off != nil && off.VLANFiltering == vnet.ToggleOff {
 		if user := inVLAN(have); user != "" {
 			return plan, fmt.Errorf("switch %s: %w: %s needs its VLAN: stop the guest first", g.sw.Name, switchcfg.ErrNotOwned, user)
@@ -211,10 +240,7 @@ func (w *Wirer) giveBack(ctx context.Context, g *group, record state.Switch) (sw
 	if c := (switchcfg.Change{Device: g.sw.Name, Before: own, After: after}); !c.Empty() {
 		plan.Changes = append(plan.Changes, c)
 	}
-	if _, err := g.driver.Apply(ctx, plan); err != nil {
-		return plan, err
-	}
-	return plan, w.Store.RemoveSwitch(g.sw.Name)
+	return plan, nil
 }
 
 // inVLAN names a guest port that is in a VLAN other than that of new ports.

@@ -50,7 +50,8 @@ func (w *Wirer) lockSwitches(ctx context.Context, groups []*group) (unlock func(
 // Unwire releases the ports of a guest that has stopped, and drops its record.
 // Ports that are gone are fine, and so is a guest that never had any. A device
 // that carries the mark of another guest by now, or none, is left alone. When a
-// switch cannot be reached the record stays, for the next try.
+// switch cannot be reached the record stays, for the next try; [Wirer.Prune] finds
+// what is left of the ports.
 func (w *Wirer) Unwire(ctx context.Context, uuid string) (err error) {
 	if _, err := w.Store.Guest(uuid); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -255,7 +256,7 @@ func (w *Wirer) able(ctx context.Context, g *group) (err error) {
 	if g.want, err = switchcfg.Desired(g.ports, g.sw); err != nil {
 		return err
 	}
-	if err := g.driver.Capabilities().Check(g.want); err != nil {
+	if err := g.driver.Capabilities().Check(ctx, g.want); err != nil {
 		return err
 	}
 	if examiner, ok := g.driver.(switchcfg.Examiner); ok {

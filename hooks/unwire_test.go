@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
@@ -32,6 +33,22 @@ func TestUnwireLeavesReusedDevice(t *testing.T) {
 	}
 	s.checkHost(t, want)
 	s.checkRecord(t, false)
+}
+
+// A guest that was to come from another host, and has not, is not on its way any
+// more.
+func TestStoppedBeforeItCame(t *testing.T) {
+	s := newSite(t)
+	dom := many(1)[0]
+	if err := s.Store.PutIncoming(dom.UUID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Handler().Stopped(t.Context(), dom); err != nil {
+		t.Fatal(err)
+	}
+	if incoming, err := s.Store.TakeIncoming(dom.UUID, time.Now()); err != nil || incoming {
+		t.Errorf("on its way: %t, %v, want false", incoming, err)
+	}
 }
 
 func TestUnwireTrouble(t *testing.T) {

@@ -26,8 +26,8 @@ type Want struct {
 	// Err is why it is not known what the port should be.
 	Err error
 
-	port   vnet.Port
-	driver vnet.Driver
+	port vnet.Port
+	sw   vnet.Switch
 }
 
 // Of returns what the ports of the guest's NICs should be, in their order.
@@ -35,7 +35,7 @@ func (w *Wants) Of(dom libvirtnet.Domain) []Want {
 	legs := w.wirer.legsKnowing(dom, w.known)
 	wants := make([]Want, len(legs))
 	for i, l := range legs {
-		wants[i] = Want{Note: l.note, Err: l.err, port: l.port, driver: l.sw.Driver}
+		wants[i] = Want{Note: l.note, Err: l.err, port: l.port, sw: l.sw}
 	}
 	return wants
 }
@@ -44,11 +44,13 @@ func (w *Wants) Of(dom libvirtnet.Domain) []Want {
 // change, whoever it belongs to and whatever switch it is on by now. have is
 // the switch that it was found on.
 func (w Want) Differs(have switchcfg.State, found switchcfg.Port) ([]switchcfg.SettingChange, error) {
-	sw := vnet.Switch{Name: w.port.Switch, Driver: w.driver}
+	sw := w.sw
+	sw.Name, sw.Uplink = w.port.Switch, ""
 	want, err := switchcfg.Desired([]vnet.Port{w.port}, sw)
 	if err != nil {
 		return nil, err
 	}
+	delete(want.Ports, sw.Name) // it is about the port alone
 	found.Switch, found.Foreign, found.Owner = sw.Name, "", want.Ports[found.Device].Owner
 	alone := switchcfg.State{Switch: sw.Name, Untagged: have.Untagged, Ports: map[string]switchcfg.Port{found.Device: found}}
 	plan, err := switchcfg.Diff(want, alone, "")

@@ -97,16 +97,26 @@ func (j *job) run(ctx context.Context) (changed []switchcfg.Plan, err error) {
 	if err := j.commit(ctx); err != nil {
 		return nil, err
 	}
+	return j.changed(), combine(j.errs)
+}
+
+// changed is what was changed, one plan a switch, and logs it.
+func (j *job) changed() (plans []switchcfg.Plan) {
 	for _, g := range j.groups {
 		if len(g.applied) > 0 {
-			changed = append(changed, switchcfg.Plan{Switch: g.sw.Name, Changes: g.applied, Warnings: g.plan.Warnings})
+			plans = append(plans, switchcfg.Plan{Switch: g.sw.Name, Changes: g.applied, Warnings: g.plan.Warnings})
 			for _, warning := range g.plan.Warnings {
 				j.w.log().Warn(warning, "guest", j.guest.Name)
 			}
 			j.w.log().Info("wired", "guest", j.guest.Name, "switch", g.sw.Name, "ports", len(g.ports), "changed", len(g.applied))
 		}
 	}
-	return changed, combine(j.errs)
+	return plans
+}
+
+// pending reports whether there is anything to change.
+func (j *job) pending() bool {
+	return slices.ContainsFunc(j.groups, func(g *group) bool { return !g.plan.Empty() })
 }
 
 // each calls f for the groups, as long as none of those fails that must not.
@@ -134,8 +144,7 @@ func (j *job) each(f, undo func(*group) error) {
 
 // commit makes the changes, with a record before the first and after the last.
 func (j *job) commit(ctx context.Context) error {
-	pending := slices.ContainsFunc(j.groups, func(g *group) bool { return !g.plan.Empty() })
-	if pending {
+	if j.pending() {
 		if err := j.w.Store.PutGuest(j.record(false)); err != nil {
 			return byPolicy(strictest(j.legs), err)
 		}

@@ -45,7 +45,7 @@ func (w *Wirer) Handler() Handler {
 		Migrate:     w.Migrate,
 		Start:       w.Start,
 		Started:     w.Started,
-		Stopped:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.Unwire(ctx, dom.UUID) },
+		Stopped:     w.Stopped,
 		Reconnect:   w.reconnect,
 		Network:     w.learn,
 		PortCreated: w.Preflight,
@@ -76,6 +76,12 @@ func (w *Wirer) Start(ctx context.Context, dom libvirtnet.Domain) error {
 	}
 	_, err := w.wire(ctx, dom, legs)
 	return err
+}
+
+// Stopped is Unwire for a guest that has ended here, or that was about to come
+// and has not.
+func (w *Wirer) Stopped(ctx context.Context, dom libvirtnet.Domain) error {
+	return errors.Join(w.Store.DropIncoming(dom.UUID), w.Unwire(ctx, dom.UUID))
 }
 
 // spanning reports whether the leg is in a network that spans hosts.

@@ -29,6 +29,35 @@ var (
 	ErrPermission = errors.New("not permitted")
 )
 
+// PortError is an error of one port. A driver returns it, alone or joined with
+// others, where it knows that a plan fails for that port's sake.
+type PortError struct {
+	Device string
+	Err    error
+}
+
+// Error returns "port vnet0: " and the error.
+func (e *PortError) Error() string { return "port " + e.Device + ": " + e.Err.Error() }
+
+// Unwrap returns the error without the port.
+func (e *PortError) Unwrap() error { return e.Err }
+
+// PortErrors names the ports of all [PortError] that err is made of.
+func PortErrors(err error) (devices []string) {
+	if of, ok := err.(*PortError); ok { //nolint:errorlint // the tree is walked here
+		return []string{of.Device}
+	}
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here
+	case interface{ Unwrap() error }:
+		return PortErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			devices = append(devices, PortErrors(part)...)
+		}
+	}
+	return devices
+}
+
 // Scope is the part of a switch to observe.
 type Scope struct {
 	// Devices names the ports of interest, on the switch or not. Nil means
@@ -62,6 +91,15 @@ type Sweeper interface {
 	// many others there are. With nil it looks for all that is left of ports that
 	// are gone, or no longer carry our mark. It changes no port.
 	Sweep(ctx context.Context, gone []int) error
+}
+
+// Keeper is a driver of a switch that goes on having a port whose device is gone.
+type Keeper interface {
+	// Gone returns the ports of the switch that carry our mark and whose devices
+	// are gone, which [Driver.Observe] does not tell of. [Driver.Apply] takes them
+	// off the switch with a change to no switch, or, where the driver is one,
+	// [Releaser.Release]. It changes nothing.
+	Gone(ctx context.Context) (State, error)
 }
 
 // Releaser is a driver of a switch whose ports stay when their devices are gone,
@@ -148,13 +186,17 @@ const (
 	FeatureOutbound  Feature = "outbound rate"
 	FeaturePriority  Feature = "priority"
 	FeatureBridge    Feature = "settings of the bridge itself"
+	FeatureMirror    Feature = "mirrors"
+	FeatureExport    Feature = "flow export"
+	FeatureBond      Feature = "bonds"
+	FeatureTreePorts Feature = "ports of the spanning tree"
 )
 
 // Features returns every feature.
 func Features() []Feature {
 	list := []Feature{
 		FeatureVLAN, FeatureTunnel, FeatureAntiSpoof, FeatureDHCPGuard, FeatureRAGuard,
-		FeatureInbound, FeatureOutbound, FeaturePriority, FeatureBridge,
+		FeatureInbound, FeatureOutbound, FeaturePriority, FeatureBridge, FeatureMirror, FeatureExport, FeatureBond, FeatureTreePorts,
 	}
 	for f := range AllFlags() {
 		list = append(list, f.Feature())
@@ -173,17 +215,18 @@ type Capabilities struct {
 	// does no harm, and returns the reason when it is not there. It is asked
 	// when the feature is needed and not among the Missing. Nil means that there
 	// is no more to know.
-	Try func(Feature) (reason string)
+	Try func(context.Context, Feature) (reason string)
 }
 
 // Check returns an error that is [ErrUnsupported] when want asks for something
-// that the switch cannot do, with the reason and the network that asks.
-func (c Capabilities) Check(want State) error {
+// that the switch cannot do, with the reason and the network that asks. It blocks
+// where that has to be tried.
+func (c Capabilities) Check(ctx context.Context, want State) error {
 	tried := map[Feature]string{}
 	for _, device := range want.Devices() {
 		port := want.Ports[device]
 		for _, need := range port.needs() {
-			if reason := c.reason(need.feature, tried); reason != "" {
+			if reason := c.reason(ctx, need.feature, tried); reason != "" {
 				return fmt.Errorf("%w: %s: %s; %s needs %s", ErrUnsupported, c.Switch, reason, port.asker(), need.what)
 			}
 		}
@@ -193,12 +236,12 @@ func (c Capabilities) Check(want State) error {
 
 // reason is why the feature is not there, or nothing. What was tried is not
 // tried again.
-func (c Capabilities) reason(f Feature, tried map[Feature]string) string {
+func (c Capabilities) reason(ctx context.Context, f Feature, tried map[Feature]string) string {
 	if reason, missing := c.Missing[f]; missing || c.Try == nil {
 		return reason
 	}
 	if _, done := tried[f]; !done {
-		tried[f] = c.Try(f)
+		tried[f] = c.Try(ctx, f)
 	}
 	return tried[f]
 }
@@ -243,5 +286,11 @@ func (p Port) needs() []need {
 	}
 	add(s.Bridge != nil, FeatureBridge, "its bridge settings")
 	add(s.Bridge != nil && s.Bridge.VLANFiltering == vnet.ToggleOn, FeatureVLAN, "vlan_filtering: true")
+	for _, m := range given(s.Monitoring).Mirrors {
+		add(true, FeatureMirror, "mirror "+m.Name)
+	}
+	add(!given(s.Monitoring).Exports.IsZero(), FeatureExport, "sflow, netflow or ipfix")
+	add(len(given(s.TreePorts).Ports) > 0, FeatureTreePorts, "stp_ports")
+	add(!given(s.Bond).IsZero(), FeatureBond, "bond "+given(s.Bond).Name)
 	return needs
 }

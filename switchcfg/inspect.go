@@ -25,6 +25,9 @@ type Condition struct {
 	Uplink UplinkCondition
 	// Forwarding is by the name of the port, of those of which it is known.
 	Forwarding map[string]Forwarding
+	// Refusals are by the name of the port, of those that the switch has been
+	// given and does not take up. Nil means that there are none.
+	Refusals map[string]Refusal
 	// Overlay is nil on a switch whose networks are those of its host.
 	Overlay *Overlay
 }
@@ -39,6 +42,17 @@ type UplinkCondition struct {
 	Link vnet.Toggle
 	// VLAN is the port's membership, or nil on a switch without VLANs.
 	VLAN *vnet.VLANSet
+}
+
+// Refusal is why a switch does not take up a port that it has been given. No
+// frame passes such a port.
+type Refusal struct {
+	// Reason is in the switch's own words, such as "could not open network device
+	// vnet3 (No such device)".
+	Reason string
+	// Row is where it says so, such as "Interface vnet3: ofport -1, link_state
+	// none".
+	Row string
 }
 
 // Forwarding is what spanning tree lets a port do.

@@ -3,7 +3,12 @@
 
 package switchcfg
 
-import "context"
+import (
+	"context"
+	"net/netip"
+
+	"github.com/virt-vnet/virt-vnet/vnet"
+)
 
 // NetworkVantager is a driver of a switch on which networks are told apart by
 // their names, and not by a VLAN.
@@ -26,6 +31,9 @@ type Overlay struct {
 	// Unknown says why the rest, and the bindings and tunnels, is not known, or
 	// nil.
 	Unknown error
+	// FlowsUnknown says why it is not known whether ports have lost their flows, or
+	// nil.
+	FlowsUnknown error
 	// Registered is whether the other hosts know of the chassis, and Ends the
 	// addresses that they send to for it.
 	Registered bool
@@ -49,6 +57,10 @@ type Binding struct {
 	Requested []string
 	// Installed is whether the flows of the port are in on this host.
 	Installed bool
+	// Lost is whether they were, and somebody has removed them since.
+	Lost bool
+	// Cookie is that of the port's own flows, or zero when it is not known.
+	Cookie uint64
 	// Peers are the other chassis that have ports of the same network.
 	Peers []string
 }
@@ -62,4 +74,62 @@ type Tunnel struct {
 	Device string
 	// Fault is what is wrong with it, or empty.
 	Fault string
+}
+
+// GuardCounter is a driver whose switch itself counts what guards drop.
+type GuardCounter interface {
+	// GuardDrops returns what the guards of these ports have dropped of what came in
+	// by them, since they are there. The bindings are those of an [Overlay].
+	GuardDrops(ctx context.Context, bindings map[string]Binding) ([]GuardDrops, error)
+}
+
+// GuardDrops is how many frames one rule of a port's guard has dropped.
+type GuardDrops struct {
+	Device string
+	// Place is where the rule is, and Rule its text.
+	Place, Rule string
+	Frames      int
+}
+
+// Tracer is a driver that can tell what its switch does with a packet, without one.
+type Tracer interface {
+	Trace(ctx context.Context, p Packet) (Traced, error)
+}
+
+// Packet is one that comes in by a port of this host and opens a conversation: an
+// ICMP echo request, or with a Port the SYN of a TCP connection to that.
+type Packet struct {
+	Device         string
+	Source, Target vnet.MAC
+	From, To       netip.Addr
+	Port           uint16
+}
+
+// Traced is what becomes of a packet.
+type Traced struct {
+	// Delivered is whether it leaves by a port.
+	Delivered bool
+	// Stage is what dropped it otherwise, in the switch's words, and ACL the rule
+	// of the network behind that, or nil.
+	Stage string
+	ACL   *ACL
+}
+
+// ACL is a rule between the guests of a network, as the switch has it.
+type ACL struct {
+	// ID is what the switch calls it, and Name what people do, if anything.
+	ID, Name string
+	// Direction, Match and Action are in the switch's words.
+	Direction, Match, Action string
+	Priority                 int
+	// Network is that of the spec which has the rule, or empty for somebody else's.
+	Network string
+}
+
+// Locator is a driver whose networks span hosts, and which can tell where on them
+// guests are.
+type Locator interface {
+	// Locate returns where the logical ports of these NICs are, by their guest,
+	// MAC and network, in the same order. One without a port is not Known.
+	Locate(ctx context.Context, nics []Owner) ([]Binding, error)
 }

@@ -4,11 +4,13 @@
 package switchcfg
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -72,9 +74,7 @@ func Diff(want, have State, owner string) (Plan, error) {
 	}
 	if port, ok := want.Ports[want.Switch]; ok {
 		found := have.Ports[want.Switch]
-		after := found
-		after.Settings.Bridge = mergeBridge(port.Settings.Bridge, found.Settings.Bridge)
-		add(found, after)
+		add(found, mergeOwn(port.Settings, found))
 	}
 	uplink, err := carry(want, have)
 	if err != nil {
@@ -165,6 +165,24 @@ func warnings(plan Plan, want, have State) []string {
 	return lines
 }
 
+// mergeOwn is the switch itself as found, with what is wanted of it. What a
+// switch does not have it cannot be given.
+func mergeOwn(want Settings, found Port) Port {
+	after := found
+	s := &after.Settings
+	s.Bridge = mergeBridge(want.Bridge, s.Bridge)
+	if want.Monitoring != nil && s.Monitoring != nil {
+		s.Monitoring = want.Monitoring
+	}
+	if want.Bond != nil && s.Bond != nil {
+		s.Bond = want.Bond
+	}
+	if want.TreePorts != nil && s.TreePorts != nil {
+		s.TreePorts = want.TreePorts
+	}
+	return after
+}
+
 // mergeBridge is found with every setting of want that is not to be left alone.
 func mergeBridge(want, found *vnet.Bridge) *vnet.Bridge {
 	if want == nil || found == nil {
@@ -178,15 +196,22 @@ func mergeBridge(want, found *vnet.Bridge) *vnet.Bridge {
 	}
 	set(&after.VLANFiltering, want.VLANFiltering)
 	set(&after.STP, want.STP)
+	set(&after.RSTP, want.RSTP)
+	set(&after.ForwardBPDU, want.ForwardBPDU)
 	if want.DefaultPVID.Given {
 		after.DefaultPVID = want.DefaultPVID
 	}
 	if want.Priority.Given {
 		after.Priority = want.Priority
 	}
-	if want.ForwardDelay != 0 {
-		after.ForwardDelay = want.ForwardDelay
+	if want.RSTPPriority.Given {
+		after.RSTPPriority = want.RSTPPriority
 	}
+	after.ForwardDelay = cmp.Or(want.ForwardDelay, after.ForwardDelay)
+	after.HelloTime = cmp.Or(want.HelloTime, after.HelloTime)
+	after.MaxAge = cmp.Or(want.MaxAge, after.MaxAge)
+	after.RSTPMaxAge = cmp.Or(want.RSTPMaxAge, after.RSTPMaxAge)
+	after.RSTPForwardDelay = cmp.Or(want.RSTPForwardDelay, after.RSTPForwardDelay)
 	return &after
 }
 
@@ -241,6 +266,9 @@ func merge(want, found Port, untagged vnet.VLANID) Port {
 	if w.QoS != nil && (s.QoS != nil || *w.QoS != vnet.QoS{}) {
 		s.QoS = w.QoS
 	}
+	if w.Mirrored != nil && s.Mirrored != nil {
+		s.Mirrored = w.Mirrored
+	}
 	s.Logical = mergeLogical(w.Logical, s.Logical)
 	return after
 }
@@ -272,7 +300,9 @@ func membership(want, found *vnet.VLANSet, untagged vnet.VLANID) *vnet.VLANSet {
 func (c Change) Empty() bool {
 	before, after := c.Before.Settings, c.After.Settings
 	return sameVLAN(before.VLAN, after.VLAN) && sameGuard(before.Guard, after.Guard) && sameQoS(before.QoS, after.QoS) &&
-		sameLogical(before.Logical, after.Logical) && sameBridge(before.Bridge, after.Bridge) && before.MTU == after.MTU && before.Flags == after.Flags &&
+		sameLogical(before.Logical, after.Logical) && sameBridge(before.Bridge, after.Bridge) &&
+		same(before.Mirrored, after.Mirrored) && same(before.Monitoring, after.Monitoring) &&
+		same(before.Bond, after.Bond) && same(before.TreePorts, after.TreePorts) && before.MTU == after.MTU && before.Flags == after.Flags &&
 		c.Before.Switch == c.After.Switch && c.Before.Owner == c.After.Owner
 }
 
@@ -314,7 +344,11 @@ func (c Change) Settings() []SettingChange {
 	l.guard(given(before.Guard), given(after.Guard))
 	l.qos(given(before.QoS), given(after.QoS))
 	l.logical(given(before.Logical), given(after.Logical))
+	l.add("mirrors", given(before.Mirrored).String(), given(after.Mirrored).String())
 	l.bridge(given(before.Bridge), given(after.Bridge))
+	l.add("bond", given(before.Bond).String(), given(after.Bond).String())
+	l.treePorts(given(before.TreePorts), given(after.TreePorts))
+	l.monitoring(given(before.Monitoring), given(after.Monitoring))
 	was, is := c.Before.Owner, c.After.Owner
 	if was.Guest == is.Guest && was.Network == is.Network {
 		l.add(NameOwnerMAC, was.MAC.String(), is.MAC.String())
@@ -363,8 +397,32 @@ func (l *lines) bridge(from, to vnet.Bridge) {
 	l.add("vlan filtering", from.VLANFiltering.String(), to.VLANFiltering.String())
 	l.add("default pvid", fmt.Sprint(from.DefaultPVID.Value), fmt.Sprint(to.DefaultPVID.Value))
 	l.add("stp", from.STP.String(), to.STP.String())
-	l.add("stp priority", fmt.Sprint(from.Priority.Value), fmt.Sprint(to.Priority.Value))
-	l.add("forward delay", from.ForwardDelay.String(), to.ForwardDelay.String())
+	l.add("stp priority", priorityText(from.Priority), priorityText(to.Priority))
+	l.add("forward delay", timeText(from.ForwardDelay), timeText(to.ForwardDelay))
+	l.add("hello time", timeText(from.HelloTime), timeText(to.HelloTime))
+	l.add("max age", timeText(from.MaxAge), timeText(to.MaxAge))
+	l.add("rstp", from.RSTP.String(), to.RSTP.String())
+	l.add("rstp priority", priorityText(from.RSTPPriority), priorityText(to.RSTPPriority))
+	l.add("rstp max age", timeText(from.RSTPMaxAge), timeText(to.RSTPMaxAge))
+	l.add("rstp forward delay", timeText(from.RSTPForwardDelay), timeText(to.RSTPForwardDelay))
+	l.add("forward bpdu", from.ForwardBPDU.String(), to.ForwardBPDU.String())
+}
+
+// byDefault is a setting that is not there.
+const byDefault = "default"
+
+func priorityText(n vnet.Optional[int]) string {
+	if !n.Given {
+		return byDefault
+	}
+	return strconv.Itoa(n.Value)
+}
+
+func timeText(d time.Duration) string {
+	if d == 0 {
+		return byDefault
+	}
+	return d.String()
 }
 
 func onOff(on bool) string { return vnet.ToggleOf(on).String() }

@@ -217,7 +217,7 @@ func TestCapabilitiesCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = switchcfg.Capabilities{Switch: "br0", Missing: c.missing}.Check(want)
+			err = switchcfg.Capabilities{Switch: "br0", Missing: c.missing}.Check(t.Context(), want)
 			if text(err) != c.err {
 				t.Errorf("got error  %q\nwant error %q", text(err), c.err)
 			}

@@ -48,8 +48,14 @@ type Settings struct {
 	// Logical is what the port is in a network that spans hosts. In a wanted
 	// state nil is a port that is none, such as one that was released.
 	Logical *LogicalPort `json:"logical,omitempty"`
-	// Bridge is of the bridge itself, the port that is called like its switch.
-	Bridge *vnet.Bridge `json:"bridge,omitempty"`
+	// Mirrored is nil to leave it alone.
+	Mirrored *Mirrored `json:"mirrored,omitempty"`
+	// Bridge, Monitoring, Bond and TreePorts are of the bridge itself, the port that is called
+	// like its switch.
+	Bridge     *vnet.Bridge `json:"bridge,omitempty"`
+	Monitoring *Monitoring  `json:"monitoring,omitempty"`
+	Bond       *Bond        `json:"bond,omitempty"`
+	TreePorts  *TreePorts   `json:"treePorts,omitempty"`
 }
 
 // LogicalPort is a guest's port in a network that spans hosts, such as a logical
@@ -104,6 +110,9 @@ type Port struct {
 	// the device exists and is on none.
 	Switch string `json:"switch,omitempty"`
 	Owner  Owner  `json:"owner,omitzero"`
+	// Carrier is, observed, whether something is at the other end of the device,
+	// such as a guest.
+	Carrier bool `json:"-"`
 	// Foreign is, observed, somebody else's mark in the place of ours, such as
 	// an interface alias that an administrator has set. A port that has one is
 	// never wired.
@@ -119,6 +128,9 @@ func (p Port) Released() Port {
 	}
 	if p.Settings.QoS != nil {
 		p.Settings.QoS = &vnet.QoS{}
+	}
+	if p.Settings.Mirrored != nil {
+		p.Settings.Mirrored = &Mirrored{}
 	}
 	p.Settings.Logical = nil
 	return p
@@ -174,21 +186,40 @@ func Desired(ports []vnet.Port, sw vnet.Switch) (State, error) {
 			Device:   p.Device,
 			Switch:   sw.Name,
 			Owner:    Owner{Guest: p.Guest.UUID, MAC: p.MAC, Network: p.Network},
-			Settings: settings(p, sw.Driver),
+			Settings: settings(p, sw),
 		}
 		if sw.Uplink != "" {
 			state.Uplink.VLANs = append(state.Uplink.VLANs, p.Policy.VLAN.All()...)
 		}
 	}
 	state.Uplink.VLANs = state.Uplink.VLANs.Normal()
-	if sw.Bridge.Owned {
-		state.Uplink.Managed = true
-		state.Ports[sw.Name] = Port{Device: sw.Name, Switch: sw.Name, Settings: Settings{Bridge: &sw.Bridge}}
+	state.Uplink.Managed = sw.Bridge.Owned
+	if sw.Configured() {
+		state.Ports[sw.Name] = ownPort(sw)
 	}
 	return state, nil
 }
 
-func settings(p vnet.Port, driver vnet.Driver) Settings {
+// ownPort is what the spec asks of the switch itself.
+func ownPort(sw vnet.Switch) Port {
+	own := Port{Device: sw.Name, Switch: sw.Name}
+	if sw.Bridge.Owned {
+		own.Settings.Bridge = &sw.Bridge
+	}
+	if monitoring := monitoringOf(sw); sw.Driver == vnet.DriverOVS || !same(monitoring, &Monitoring{}) {
+		own.Settings.Monitoring = monitoring
+	}
+	if sw.Driver == vnet.DriverOVS || !sw.Bond.IsZero() {
+		own.Settings.Bond = bondOf(sw)
+	}
+	if sw.Driver == vnet.DriverOVS || len(sw.TreePorts) > 0 {
+		own.Settings.TreePorts = &TreePorts{Ports: sw.TreePorts}
+	}
+	return own
+}
+
+func settings(p vnet.Port, sw vnet.Switch) Settings {
+	driver := sw.Driver
 	vlan := p.Policy.VLAN
 	s := Settings{VLAN: &vlan, MTU: p.MTU, Flags: flagsOf(p.Policy), Guard: guardOf(p)}
 	if !p.LibvirtQoS {
@@ -197,8 +228,18 @@ func settings(p vnet.Port, driver vnet.Driver) Settings {
 	if driver == vnet.DriverLinux && s.Flags[FlagBPDUGuard] == vnet.ToggleLeave {
 		s.Flags[FlagBPDUGuard] = vnet.ToggleOn
 	}
+	if driver == vnet.DriverOVS && sw.Configured() {
+		s.Mirrored = mirroredOf(p, sw)
+	}
 	if driver == vnet.DriverOVN {
 		s.Logical = logicalOf(p)
+		// OVN has no guard against router advertisements: refused is only what asks
+		// for one, and not anti-spoofing, which usually brings it along.
+		s.Guard.RA = p.Policy.RAGuard == vnet.ToggleOn
+		if s.QoS != nil {
+			policed := p.Policy.QoS.Policed()
+			s.QoS = &policed
+		}
 	}
 	return s
 }

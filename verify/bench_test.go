@@ -39,7 +39,7 @@ func many(b *testing.B) (*prober, *lab.Station) {
 		device: near.Attrs().Index, mtu: near.Attrs().MTU, mac: macA, source: netip.MustParseAddr("10.9.255.254"),
 		heard: map[vnet.MAC]netip.Addr{}, timing: Timing{WindowMax: time.Second},
 	}
-	if p.socket, err = openSocket(p.device, true); err != nil {
+	if p.socket, err = openSocket(p.device); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = p.socket.close() })

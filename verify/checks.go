@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -39,13 +37,14 @@ type dest struct {
 
 // holdTalks holds the talks that the spec's expectations take.
 func (r *run) holdTalks(ctx context.Context) error {
-	var live []*talk
 	for _, e := range r.inventory.Expect {
-		c := r.newCheck(ctx, e)
-		if c == nil {
-			continue
+		if c := r.newCheck(ctx, e); c != nil {
+			r.checks = append(r.checks, c)
 		}
-		r.checks = append(r.checks, c)
+	}
+	r.noteKnownPorts()
+	var live []*talk
+	for _, c := range r.checks {
 		for _, t := range c.talks {
 			if t.blocked = r.block(t); t.blocked == nil {
 				live = append(live, t)
@@ -56,18 +55,51 @@ func (r *run) holdTalks(ctx context.Context) error {
 		return ctx.Err()
 	}
 	r.opts.Progress("trying what the spec expects")
-	blind, err := r.converse(ctx, live)
+	for _, talks := range atOnce(live) {
+		if err := r.hold(ctx, talks); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold holds talks at the same time.
+func (r *run) hold(ctx context.Context, talks []*talk) error {
+	blind, err := r.converse(ctx, talks)
 	if errors.Is(err, errMute) {
 		r.limit("the spec's expectations are not tried", err)
-		for _, t := range live {
+		for _, t := range talks {
 			t.blocked = &outcome{status: StatusInconclusive, reason: err.Error()}
 		}
 		return nil
 	}
-	for _, t := range live {
+	for _, t := range talks {
 		t.blind = blind
 	}
+	if err == nil {
+		r.traceTalks(ctx, talks)
+	}
 	return err
+}
+
+// noteKnownPorts has denials tried at the ports too that somebody is expected to
+// reach: what is open there may be nothing else.
+func (r *run) noteKnownPorts() {
+	ports := map[netip.Addr][]uint16{}
+	for _, c := range r.checks {
+		for _, t := range c.talks {
+			if t.kind == talkTCP && !slices.Contains(ports[t.addr], t.dport) {
+				ports[t.addr] = append(ports[t.addr], t.dport)
+			}
+		}
+	}
+	for _, c := range r.checks {
+		for _, t := range c.talks {
+			if t.kind == talkDeny {
+				t.known = ports[t.addr]
+			}
+		}
+	}
 }
 
 // newCheck finds out who is to speak to whom, or returns nil when the run is
@@ -306,7 +338,7 @@ func sampleTalks(all []*talk) []*talk {
 	var sources []*nic
 	var dests []dest
 	for _, t := range all {
-		if !t.from.sound() || t.to != nil && !t.to.sound() {
+		if t.unsound() != nil {
 			continue
 		}
 		d := dest{t.to, t.addr}
@@ -330,137 +362,4 @@ func sampleTalks(all []*talk) []*talk {
 		}
 	}
 	return list
-}
-
-// outcome is what became of one talk.
-type outcome struct {
-	status Status
-	reason string
-	// code, want, got and fix are of the problem, when it failed.
-	code, want, got, fix string
-	// cause is the problem that explains it, when it is another's.
-	cause string
-	// evidence is what was seen, and value what was measured.
-	evidence, value string
-}
-
-// block returns why there is no use in holding the talk, or nil.
-func (r *run) block(t *talk) *outcome {
-	for _, n := range []*nic{t.from, t.to} {
-		if n != nil && n.resting() {
-			return &outcome{status: StatusSkip, reason: n.guest.Name + " is expected to be down"}
-		}
-	}
-	for _, o := range []*outcome{t.blockedEnds(), t.blockedAddress(), t.blockedWay()} {
-		if o != nil {
-			return o
-		}
-	}
-	if r.byDesign(t) {
-		o := t.failed(CodeMacvtapHost, "no way: a macvtap and its own host never reach each other")
-		o.fix = fmt.Sprintf("ip link add link %s name %.8s-host type macvlan mode bridge   # and give %s to that", t.from.lower, t.from.lower, t.addr)
-		return &o
-	}
-	return nil
-}
-
-// blockedEnds is for guests that are broken already.
-func (t *talk) blockedEnds() *outcome {
-	broken := func(n *nic) *outcome { return &outcome{status: StatusNotReached, cause: n.problem.cause()} }
-	switch {
-	case t.kind != talkDeny && !t.from.sound():
-		return broken(t.from)
-	case t.kind != talkDeny && t.to != nil && !t.to.sound():
-		return broken(t.to)
-	case !t.from.speaks() && t.from.problem != nil:
-		return broken(t.from)
-	case !t.from.speaks():
-		return &outcome{status: StatusInconclusive, reason: "nothing is sent as a guest that never spoke: the switch would learn its MAC from us"}
-	}
-	return nil
-}
-
-// blockedAddress is for guests of which no address is known.
-func (t *talk) blockedAddress() *outcome {
-	switch {
-	case !t.addr.IsValid():
-		return &outcome{status: StatusInconclusive, reason: "no address of " + t.to.guest.Name + " is known"}
-	case !t.source.IsValid():
-		return &outcome{status: StatusInconclusive, reason: fmt.Sprintf("no address of %s is known to speak to %s from", t.from.guest.Name, t.addr)}
-	}
-	return nil
-}
-
-// blockedWay is for talks that need a gateway which is not there, or that leave
-// the host where nothing does.
-func (t *talk) blockedWay() *outcome {
-	if t.to == nil && t.kind != talkDeny && t.from.cutOff() {
-		return &outcome{status: StatusNotReached, cause: t.from.problem.cause()}
-	}
-	dead := &outcome{status: StatusNotReached}
-	if t.from.broken() == RungGateway {
-		dead.cause = t.from.problem.cause()
-	}
-	switch {
-	case t.addr == t.from.network.Gateway && dead.cause != "":
-		return dead
-	case t.direct || t.kind == talkDeny && t.to != nil:
-		return nil
-	case !t.gateway.IsValid():
-		return &outcome{status: StatusInconclusive, reason: fmt.Sprintf("%s is outside of network %s, which has no gateway for it in the spec",
-			t.addr, t.from.Want.Network)}
-	case dead.cause != "":
-		return dead
-	}
-	return nil
-}
-
-// byDesign reports whether a macvtap is to reach an address of the host on its
-// own link: frames of a macvtap leave, and the host below never sees them
-// (ip-link(8)).
-func (r *run) byDesign(t *talk) bool {
-	if !t.from.macvtap() || !t.direct || t.to != nil || t.kind == talkDeny {
-		return false
-	}
-	index := r.hostDevice(t.addr)
-	name, known := r.host.byIndex(index)
-	// The way for the host is a macvlan of its own, beside the macvtap.
-	beside := known && r.host[name].kind == "macvlan" && r.host[name].lower == r.host[t.from.lower].index
-	return index != 0 && !beside
-}
-
-// hostDevice is the index of the device of the host that has the address, or
-// zero.
-func (r *run) hostDevice(addr netip.Addr) int {
-	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL) //nolint:forbidigo // what an interrupted one lacks is a limit
-	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
-			return a.LinkIndex
-		}
-	}
-	if err != nil {
-		r.limit("the host's own addresses are not known", err)
-	}
-	return 0
-}
-
-// overruled reports whether the user has said the opposite of what follows from
-// the spec's networks for two NICs of one network.
-func (r *run) overruled(a, b *nic, derived Expectation) bool {
-	if a.Want.Network != b.Want.Network {
-		return false
-	}
-	for _, e := range r.inventory.Expect {
-		if derived == ExpectReach && e.Deny.IsZero() || derived == ExpectIsolation && e.Reach.IsZero() {
-			continue
-		}
-		for _, ends := range [][2]*nic{{a, b}, {b, a}} {
-			to := e.Target()
-			has := to.Addr.IsValid() && ends[1].own(to.Addr.Is6()) == to.Addr
-			if ends[0].isOf(e.From) && (ends[1].isOf(to) || has) {
-				return true
-			}
-		}
-	}
-	return false
 }

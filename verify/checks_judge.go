@@ -34,7 +34,8 @@ func (r *run) proofs(pairs []PairResult) proofs {
 	}
 	for _, c := range r.checks {
 		for _, t := range c.talks {
-			if t.kind != talkDeny && (t.echoed || t.open || t.dns != nil) {
+			// An answer to something else than is denied says nothing of that.
+			if t.kind != talkDeny && (t.echoed || t.open) {
 				p.answers[t.addr] = t.from.guest.Name
 			}
 		}
@@ -116,6 +117,7 @@ func (c *check) problem(t *talk, o outcome) *Problem {
 	if o.status == StatusLeak {
 		p.Leaks = []string{t.String() + ": " + o.evidence}
 	}
+	t.blameACL(p)
 	return p
 }
 
@@ -123,16 +125,33 @@ func (t *talk) judge(known proofs) outcome {
 	if t.blocked != nil {
 		return *t.blocked
 	}
+	o := t.judgeHeld(known)
+	// The silence of who is not there says nothing, neither good nor bad.
+	if t.vanished != "" && (o.status == StatusFail || o.status == StatusPass && t.kind == talkDeny) {
+		return outcome{status: StatusInconclusive, reason: t.vanished}
+	}
+	return o
+}
+
+// judgeHeld is for a talk between two that were there all the time.
+func (t *talk) judgeHeld(known proofs) outcome {
 	if t.kind == talkDeny {
 		return t.judgeDeny(known)
 	}
 	o := t.judgeAnswer()
-	if t.to != nil && o.status == StatusFail {
-		for _, ends := range [][2]int{{t.from.index, t.to.index}, {t.to.index, t.from.index}} {
-			if cause := known.causes[ends]; cause != "" {
-				return outcome{status: StatusNotReached, cause: cause}
-			}
+	if t.to == nil || o.status != StatusFail {
+		return o
+	}
+	for _, ends := range [][2]int{{t.from.index, t.to.index}, {t.to.index, t.from.index}} {
+		if cause := known.causes[ends]; cause != "" {
+			return outcome{status: StatusNotReached, cause: cause}
 		}
+	}
+	// What drops echoes may drop this as well, and then is the one finding. Who
+	// waives it says that it does not.
+	silent := !t.settled() && !t.refused && t.dns == nil
+	if silent && t.to.dropsEcho() && !t.to.problem.waived() {
+		return outcome{status: StatusNotReached, cause: t.to.problem.cause()}
 	}
 	return o
 }
@@ -142,12 +161,16 @@ func (t *talk) judgeAnswer() outcome {
 	switch {
 	case t.settled():
 		return t.answered()
+	case t.blind:
+		return outcome{status: StatusInconclusive, reason: unwatched}
+	case !t.hop.known && !t.hop.entered:
+		return unseen()
 	case !t.hop.known:
 		return t.failed(CodeUnreachable, fmt.Sprintf("nobody answers the guest's %s request for %s",
 			choose(t.hop.addr.Is4(), "ARP", "neighbour discovery"), t.hop.addr))
 	case t.dns != nil:
 		return t.failed(CodeDNSFailed, t.dnsFailure())
-	case t.refused && t.to != nil && !t.delivered:
+	case t.refused && t.watched() && !t.delivered:
 		return t.failed(CodeTCPFiltered, "refused on the way: a firewall resets the connection")
 	case t.refused:
 		return t.failed(CodeTCPRefused, "refused: nothing listens there")
@@ -155,7 +178,7 @@ func (t *talk) judgeAnswer() outcome {
 		return t.failed(t.silentCode(), t.unreachable)
 	case !t.entered:
 		return unseen()
-	case t.to == nil:
+	case !t.watched():
 		return t.failed(t.silentCode(), "silence")
 	case t.delivered:
 		return t.failed(t.silentCode(), "delivered, and not answered")
@@ -184,7 +207,7 @@ func (t *talk) answered() outcome {
 
 // unseen is the outcome when nothing shows that anything was sent.
 func unseen() outcome {
-	return outcome{status: StatusInconclusive, reason: "the frame was not seen entering the port"}
+	return outcome{status: StatusInconclusive, reason: notEntered}
 }
 
 func (t *talk) silentCode() string {
@@ -280,16 +303,22 @@ func (t *talk) judgeDeny(known proofs) outcome {
 	switch {
 	case t.delivered || t.echoed || t.open:
 		return t.reached(known)
-	case t.to != nil:
+	case t.watched():
 		return t.judgeDenied(known)
+	case t.refused || t.rejected:
+		// A firewall may answer in its name, as nft's reject does.
+		return outcome{status: StatusInconclusive, reason: fmt.Sprintf("refused, by %s itself or a firewall in its name: that cannot be told apart from here", t.addr)}
 	case t.prohibited:
 		return outcome{status: StatusPass, evidence: t.unreachable}
+	case t.hop == nil:
+		return outcome{status: StatusInconclusive, reason: fmt.Sprintf("network %s has no gateway for %s in the spec, and what arrives at %s is not seen from here",
+			t.from.Want.Network, t.addr, t.to.guest.Name)}
 	case !t.hop.known:
 		return outcome{status: StatusInconclusive, reason: fmt.Sprintf("nobody on the guest's link answers for %s", t.hop.addr)}
 	case !t.entered:
 		return unseen()
 	case t.blind:
-		return outcome{status: StatusInconclusive, reason: "not every frame at the ports was seen"}
+		return outcome{status: StatusInconclusive, reason: unwatched}
 	case known.answers[t.addr] != "":
 		return outcome{status: StatusPass, evidence: fmt.Sprintf("silence, and it answers %s", known.answers[t.addr])}
 	}
@@ -330,7 +359,7 @@ func (t *talk) judgeDenied(known proofs) outcome {
 	case !t.entered:
 		return unseen()
 	case t.blind:
-		return outcome{status: StatusInconclusive, reason: "not every frame at the ports was seen"}
+		return outcome{status: StatusInconclusive, reason: unwatched}
 	case control == "" && t.to.problem != nil:
 		return outcome{status: StatusNotReached, cause: t.to.problem.cause()}
 	case control == "":
@@ -342,12 +371,13 @@ func (t *talk) judgeDenied(known proofs) outcome {
 	}
 	return outcome{status: StatusPass, evidence: fmt.Sprintf("%s and TCP to %s entered, nothing arrived; %s %s",
 		choose(t.addr.Is4(), layers.IPProtocolICMPv4.String(), layers.IPProtocolICMPv6.String()),
-		portList(), t.to.guest.Name, control)}
+		t.portList(), t.to.guest.Name, control)}
 }
 
-func portList() string {
-	list := make([]string, len(denyPorts()))
-	for i, p := range denyPorts() {
+func (t *talk) portList() string {
+	ports := t.denyPorts()
+	list := make([]string, len(ports))
+	for i, p := range ports {
 		list[i] = fmt.Sprint(p)
 	}
 	return strings.Join(list, ", ")

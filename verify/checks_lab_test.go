@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -203,6 +205,67 @@ func TestRunExpectationsOfBroken(t *testing.T) {
 	s.wantOnly(report, VerdictFail, CodeWrongVLAN+" guest web2, NIC to-web2")
 }
 
+// Whoever goes away, before the expectations are tried or meanwhile, keeps none
+// and breaks none.
+func TestRunExpectationsOfVanished(t *testing.T) {
+	s := newSite(t)
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	for i := range 5 {
+		s.tapGuest(fmt.Sprintf("pc%d", i+1), "lan", fmt.Sprintf("10.0.40.1%d/24", i+1))
+	}
+	s.expects("pc1 tcp pc2:80", "pc1 reach pc3", "pc1 deny pc4", "pc1 reach pc5")
+	goes := map[string][]string{"asking the guests": {"pc2"}, "trying what the spec expects": {"pc3", "pc4"}}
+	report := s.verify(func(o *Options) {
+		o.Progress = func(stage string) {
+			for _, name := range goes[stage] {
+				s.run("ip", "link", "set", "tap-"+name, "down")
+			}
+		}
+	})
+	s.wantChecks(report, "inconclusive", "inconclusive", "inconclusive", "pass")
+	if report.Verdict() != VerdictInconclusive || len(report.Problems) > 0 {
+		t.Errorf("want inconclusive, and no problem:\n%s", brief(report))
+	}
+	for i, name := range []string{"pc2", "pc3", "pc4"} {
+		if want := fmt.Sprintf("%s: its device tap-%[1]s went down during the run", name); report.Checks[i].Reason != want {
+			t.Errorf("%s: %q, want %q", report.Checks[i].Name, report.Checks[i].Reason, want)
+		}
+	}
+}
+
+// A guest that drops echoes, as Windows does by itself, is asked for the rest.
+func TestRunExpectationsOfWhoDropsEcho(t *testing.T) {
+	s := newTalkSite(t)
+	s.in("web2", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
+	s.serve("web2", "80")
+	s.serve("web1", "80")
+	s.expects("web1 reach web2", "web1 tcp web2:80", "web1 tcp web2:81", "web2 tcp web1:80", "web2 reach web1")
+	filtered := CodeICMPFiltered + " guest web2, NIC to-web2"
+	want := []string{"not-reached ICMP_FILTERED", "pass", "fail TCP_REFUSED", "pass", "pass"}
+	report := s.verify()
+	s.wantChecks(report, want...)
+	if len(report.Problems) != 2 || report.Verdict() != VerdictFail {
+		t.Errorf("want two problems:\n%s", brief(report))
+	}
+	for _, p := range report.Pairs {
+		if p.Status != StatusPass {
+			t.Errorf("%s -> %s: %s %s", p.From, p.To, p.Status, p.Reason)
+		}
+	}
+
+	s.waivers = []vnet.Waiver{{Code: CodeICMPFiltered, Guest: "web2", Owner: "alice", Until: time.Now()}}
+	report = s.verify()
+	s.wantChecks(report, want...)
+	if len(report.Problems) != 2 || report.Verdict() != VerdictFail {
+		t.Errorf("a dead port is not waived:\n%s", brief(report))
+	}
+
+	s.waivers = nil
+	s.in("web2", "nft", "add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in meta l4proto tcp drop")
+	s.expects("web1 tcp web2:80", "web1 tcp web2:81")
+	s.wantOnly(s.verify(), VerdictFail, filtered)
+}
+
 func TestRunDeny(t *testing.T) {
 	s := newTalkSite(t)
 	s.routed("red", "blue")
@@ -233,9 +296,10 @@ func TestRunDeny(t *testing.T) {
 	}
 
 	// Silence of an address that no guest has proves nothing by itself.
-	s.must(s.lab.AddStation(t.Context(), &lab.Station{
+	s.nsGuests["printer"] = &lab.Station{
 		Name: "printer", Bridge: ovs0, VLAN: 30, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.30.77/24")},
-	}))
+	}
+	s.must(s.lab.AddStation(t.Context(), s.nsGuests["printer"]))
 	s.expects("web1 deny 10.0.30.77")
 	s.wantChecks(s.verify(), "inconclusive")
 	s.expects("web1 deny 10.0.30.77", "db1 reach 10.0.30.77")
@@ -244,6 +308,20 @@ func TestRunDeny(t *testing.T) {
 	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue reject with icmp type admin-prohibited")
 	s.expects("web1 deny 10.0.30.77", "network red deny network blue")
 	s.wantChecks(s.verify(), "pass", "pass")
+	// A reset says who was asked, and may come from the firewall.
+	s.run("nft", "flush chain inet f through")
+	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue meta l4proto tcp reject with tcp reset")
+	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue drop")
+	s.expects("web1 deny 10.0.30.77", "db1 reach 10.0.30.77")
+	s.wantChecks(s.verify(), "inconclusive", "pass")
+	// What is open may be the service alone that others use.
+	s.run("nft", "flush chain inet f through")
+	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue tcp dport != 9100 drop")
+	s.run("nft", "add rule inet f through iifname rt-red oifname rt-blue meta l4proto icmp drop")
+	s.in("printer", "ip", "route", "replace", "default", "via", "10.0.30.1")
+	s.serve("printer", "9100")
+	s.expects("web1 deny 10.0.30.77", "db1 tcp 10.0.30.77:9100")
+	s.wantChecks(s.verify(), "leak REACHABLE", "pass")
 	s.expects("web1 deny 10.0.20.1", "web1 deny gateway")
 	s.wantChecks(s.verify(), "leak REACHABLE", "leak REACHABLE")
 }
@@ -341,9 +419,8 @@ func TestRunLatencyAndLoss(t *testing.T) {
 // Macvtap guests reach each other and the wire, and never their own host.
 func TestRunExpectationsOfMacvtap(t *testing.T) {
 	s := newSite(t)
-	s.must(s.lab.AddStation(t.Context(), &lab.Station{
-		Name: "fabric", Device: up0, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.50.1/24")},
-	}))
+	fabric := &lab.Station{Name: "fabric", Device: up0, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.50.1/24")}}
+	s.must(s.lab.AddStation(t.Context(), fabric))
 	s.networks = append(s.networks, vnet.Network{
 		Name: "edge", Mode: vnet.ModeMacvtap, Device: up0,
 		Subnet: netip.MustParsePrefix("10.0.50.0/24"), Gateway: netip.MustParseAddr("10.0.50.1"),
@@ -362,6 +439,19 @@ func TestRunExpectationsOfMacvtap(t *testing.T) {
 	s.run("ip", "address", "add", "10.0.50.200/24", "dev", up0+"-host")
 	s.expects("kiosk1 reach 10.0.50.200")
 	s.wantChecks(s.verify(), "pass")
+	// A vantage does not answer for the host's address there.
+	host, err := dumpLinks()
+	s.must(err)
+	vantage, err := openSibling(host[up0], 99)
+	s.must(err)
+	device, err := netlink.LinkByName(vantage)
+	s.must(err)
+	answers, err := fabric.Run(t.Context(), "busybox", "arping", "-b", "-c", "1", "-w", "1", "-I", "eth0", "10.0.50.200")
+	s.must(err)
+	if !strings.Contains(answers, "reply from") || strings.Contains(strings.ToLower(answers), device.Attrs().HardwareAddr.String()) {
+		t.Errorf("want answers, and none from %s:\n%s", device.Attrs().HardwareAddr, answers)
+	}
+	s.must(closeSibling(vantage))
 	s.run("ip", "link", "del", up0+"-host")
 }
 

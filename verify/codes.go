@@ -12,6 +12,7 @@ const (
 	CodeLinkDown           = "LINK_DOWN"
 	CodeSwitchDown         = "SWITCH_DOWN"
 	CodeWrongBridge        = "WRONG_BRIDGE"
+	CodePortRefused        = "PORT_REFUSED"
 	CodeSTPBlocked         = "STP_BLOCKED"
 	CodeControllerDown     = "CONTROLLER_DOWN"
 	CodeChassisMissing     = "CHASSIS_MISSING"
@@ -41,6 +42,7 @@ const (
 	CodeTunnelDown         = "TUNNEL_DOWN"
 	CodeGatewayUnreachable = "GATEWAY_UNREACHABLE"
 	CodePathMTU            = "PATH_MTU"
+	CodePortDrops          = "PORT_DROPS"
 	CodeNotDelivered       = "NOT_DELIVERED"
 	CodeNotAnswered        = "NOT_ANSWERED"
 	CodeLeak               = "LEAK"
@@ -72,7 +74,7 @@ func Codes() []CodeInfo { return slices.Concat(portCodes(), guestCodes(), talkCo
 func portCodes() []CodeInfo {
 	return []CodeInfo{
 		{
-			CodeDomainDown, RungDomain, "the guest is not running",
+			CodeDomainDown, RungDomain, "the guest is not running; one that libvirt has paused itself, to migrate it say, is inconclusive",
 			"libvirt's state of it", "it was shut down, or never started after a boot of the host", "virsh start, or virsh autostart",
 		},
 		{
@@ -92,12 +94,16 @@ func portCodes() []CodeInfo {
 			"the switch that the port is on", "somebody moved the tap, or a restart of the network took it off", "virt-vnet repair",
 		},
 		{
+			CodePortRefused, RungSwitch, "the port is in the switch's database, and the switch does not take it up",
+			"Open vSwitch's error, ofport and link_state of the interface (ovs-vswitchd.conf.db(5))", "the interface was given a type or options that do not suit it", "ovs-vsctl del-port, then virt-vnet repair",
+		},
+		{
 			CodeSTPBlocked, RungForwarding, "spanning tree keeps the port, or the uplink, from forwarding",
 			"the port's spanning tree state", "the port came up moments ago and still listens, a loop, a BPDU from the guest", "wait for the forward delay, find the loop",
 		},
 		{
-			CodeControllerDown, RungForwarding, "ovn-controller of this host does not run, or is not connected to the southbound database",
-			"what its socket says; guests that were bound before go on as they were", "it was killed or never started, the database is down", "systemctl restart ovn-controller",
+			CodeControllerDown, RungForwarding, "ovn-controller of this host does not run, or is not connected to the southbound database, which this host reaches",
+			"what its socket says; guests that were bound before go on as they were", "it was killed or never started, or has no certificate", "systemctl restart ovn-controller",
 		},
 		{
 			CodeChassisMissing, RungForwarding, "OVN does not know this host as a chassis",
@@ -112,8 +118,8 @@ func portCodes() []CodeInfo {
 			"the chassis in Port_Binding, the iface-id of the device here", "two hosts have a device with that iface-id, such as a copy of the guest", "take it off the other host",
 		},
 		{
-			CodeFlowsMissing, RungForwarding, "the logical port is bound to this host and its flows are not in",
-			"no ovn-installed at the interface", "ovn-controller hangs, or cannot talk to ovs-vswitchd", "ovn-appctl -t ovn-controller recompute",
+			CodeFlowsMissing, RungForwarding, "the logical port is bound to this host and its flows are not in, or not any more",
+			"no ovn-installed at the interface, or no flow of the port in the integration bridge", "ovn-controller hangs, or somebody removed the flows, as ovs-ofctl del-flows does", "systemctl restart ovn-controller",
 		},
 		{
 			CodeWrongVLAN, RungVLAN, "the port is a member of other VLANs than it should be",
@@ -174,12 +180,12 @@ func guestCodes() []CodeInfo {
 			"requests seen at the port, what the guest sent", "it has another address, or ARP is off in the guest", "ip address in the guest",
 		},
 		{
-			CodeFiltered, RungARP, "a rule of the host drops what is sent to the guest or by it",
-			"the rule, which the kernel named as it dropped frames of ours", "a firewall rule for the bridge, an nwfilter", "change the rule",
+			CodeFiltered, RungARP, "a rule of the host, or an ACL of the network on OVN, drops what is sent to the guest or by it",
+			"the rule, which the kernel named as it dropped frames of ours, or the ACL that ovn-trace ends in", "a firewall rule for the bridge, an nwfilter, an ACL that contradicts expect:", "change the rule",
 		},
 		{
 			CodeGuardDrops, RungARP, "our own guard drops what the guest sends: it sends from an address that is not its own",
-			"the guard's rule, and whom the dropped frames were from", "the guest has another address than the spec says, or runs guests of its own", "correct the spec, or allow: in it",
+			"the guard's rule, on OVN port_security and the flow that counts its drops, and whom the dropped frames were from", "the guest has another address than the spec says, or runs guests of its own", "correct the spec, or allow: in it",
 		},
 		{
 			CodeNoND, RungND, "the guest does not answer neighbour discovery at its IPv6 address",
@@ -213,6 +219,10 @@ func guestCodes() []CodeInfo {
 			CodePathMTU, RungPathMTU, "frames as long as the network's MTU do not pass, shorter ones do",
 			"the longest that passed, whether longer ones were delivered", "a device on the path, or the guest, has a smaller MTU", "make the MTU the same everywhere",
 		},
+		{
+			CodePortDrops, RungCounters, "the port lost frames all the time that it was looked at: its drops or errors rose",
+			"the counters of the port's device, before and after (ip -s link)", "the guest has too little CPU to take its frames, or its queue is short", "more CPU for the guest, ip link set txqueuelen",
+		},
 	}
 }
 
@@ -232,7 +242,7 @@ func talkCodes() []CodeInfo {
 			"the frame seen at the port of the guest", "a port in two VLANs, a switch that floods across VLANs", "the command in the finding",
 		},
 		{
-			CodeUnreachable, "", "something that the spec expects to be reached is not (reach)",
+			CodeUnreachable, "", "something that the spec expects to be reached is not (reach), or a guest of another host does not answer",
 			"what was sent and seen", "a filter, a route, the other end", "the finding of the other end, if there is one",
 		},
 		{

@@ -39,13 +39,17 @@ type rival struct {
 }
 
 // notice looks whether s uses the address of a NIC of the segment that has
-// another MAC.
+// another MAC, or says that it has that one and comes from another.
 func (p *prober) notice(s *seen) {
 	owner := p.owners[s.sender]
 	if owner == nil {
 		return
 	}
-	if mac := s.stationMAC(); mac != owner.Want.MAC {
+	mac := s.stationMAC()
+	if mac == owner.Want.MAC {
+		mac = s.src
+	}
+	if mac != owner.Want.MAC {
 		owner.sawRival(mac, s.sender)
 	}
 }

@@ -4,9 +4,11 @@
 package verify
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +90,33 @@ func TestRunAddressConflict(t *testing.T) {
 	}
 	allow(macA)
 	s.wantConflict(s.verify(), "network lan, address 10.0.40.11")
+}
+
+// A guest hangs, and another says that it is there.
+func TestRunForgedAnswers(t *testing.T) {
+	s := newSite(t)
+	s.network("lan", br0, 0, "10.0.40.0/24")
+	s.tapGuest("pc1", "lan", "10.0.40.11/24")
+	s.tapGuest("pc2", "lan", "10.0.40.12/24")
+	s.kernelGuest("pc3", "lan", "10.0.40.13/24")
+	if report := s.verify(); report.Verdict() != VerdictPass {
+		t.Fatalf("healthy: want a pass:\n%s", brief(report))
+	}
+	hung, liar := s.fakes["pc1"], s.fakes["pc2"]
+	hung.deaf.Store(true)
+	ctx, stop := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() {
+		lie := frame{kind: frameARPReply, dst: broadcast, src: liar.mac, senderMAC: hung.mac, sender: hung.addr}.encode()
+		for ctx.Err() == nil {
+			_, _ = liar.file.Write(lie)
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	report := s.verify()
+	stop()
+	done.Wait()
+	s.wantConflict(report, "network lan, address 10.0.40.11", "does not answer for it", "is of guest pc2, NIC tap-pc2, learned on tap-pc2")
 }
 
 // What looks like a conflict and is none.
@@ -175,6 +204,39 @@ func TestNoticeIsBounded(t *testing.T) {
 	}
 }
 
+// What one says in another's name is no answer of that other. A router that
+// answers for an address which it shares does so from its own MAC.
+func TestForgedAnswer(t *testing.T) {
+	n, virtual, gw := healthy(), vnet.MAC{0, 0, 0x5e, 0, 1, 7}, netip.MustParseAddr("10.0.20.1")
+	guest, gateway := &target{mac: macA, addr: ipA}, &target{index: maxNICs, addr: gw}
+	p := &prober{owners: map[netip.Addr]*nic{ipA: n}, nics: map[vnet.MAC]*nic{macA: n}, heard: map[vnet.MAC]netip.Addr{}}
+	asking := p.newAsking([]*target{guest, gateway})
+	says := func(src, mac vnet.MAC, a netip.Addr) *seen {
+		return &seen{frame: frame{kind: frameARPReply, src: src, senderMAC: mac, sender: a}}
+	}
+	asking.take(says(macB, macA, ipA))
+	if guest.arp || len(n.rivals) != 1 || n.rivals[0].mac != macB {
+		t.Errorf("a forged answer counts (%v), and the rivals are %+v, want one at %s", guest.arp, n.rivals, macB)
+	}
+	asking.take(says(macA, macA, ipA))
+	asking.take(says(macB, virtual, gw))
+	if !guest.arp || !gateway.arp || gateway.mac != virtual || len(n.rivals) != 1 {
+		t.Errorf("the guest answered: %v, the gateway: %v at %s, rivals: %d", guest.arp, gateway.arp, gateway.mac, len(n.rivals))
+	}
+
+	from, to := on("red", "ovs0", access(20)), on("red", "ovs0", access(20))
+	to.index, to.address.Addr = 1, ipA
+	tried := &pair{from: from, to: to}
+	m := &matrix{byMAC: map[vnet.MAC][]*nic{macA: {to}}, byEnds: map[[2]int]*pair{{0, 1}: tried}}
+	m.takeAnswer(from, says(macB, macA, ipA))
+	if tried.arp || len(to.rivals) != 1 || to.rivals[0].mac != macB {
+		t.Errorf("a forged answer counts for the pair (%v), and the rivals are %+v", tried.arp, to.rivals)
+	}
+	if m.takeAnswer(from, says(macA, macA, ipA)); !tried.arp {
+		t.Error("the answer does not count for the pair")
+	}
+}
+
 func TestToleratedRivals(t *testing.T) {
 	virtual := vnet.MAC{0, 0, 0x5e, 0, 1, 7}
 	for name, test := range map[string]struct {
@@ -215,7 +277,7 @@ func TestPaced(t *testing.T) {
 	host, err := dumpLinks()
 	s.must(err)
 	p := &prober{device: host["tap-pc1"].index, mac: macA}
-	p.socket, err = openSocket(p.device, true)
+	p.socket, err = openSocket(p.device)
 	s.must(err)
 	defer p.socket.close() //nolint:errcheck // the lab goes with the process
 	before, start := s.fakes["pc1"].heard.Load(), time.Now()

@@ -5,7 +5,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -50,7 +49,7 @@ func (m *matrix) unheard() []*nic {
 // their ports. Not being able to look is no failure: then no rule is named.
 func (r *run) tracing(ctx context.Context, nics []*nic, f func(context.Context) error) error {
 	slices.SortFunc(nics, func(a, b *nic) int { return a.index - b.index })
-	nics = slices.Compact(nics)
+	nics = here(slices.Compact(nics))
 	nics = nics[:min(len(nics), maxTraced)]
 	if r.opts.Switches == nil || len(nics) == 0 {
 		return f(ctx)
@@ -70,7 +69,10 @@ func (r *run) tracing(ctx context.Context, nics []*nic, f func(context.Context) 
 	}
 	err = f(ctx)
 	drops, errStop := stop(context.WithoutCancel(ctx))
-	if err = errors.Join(err, errStop); err != nil {
+	if errStop != nil {
+		r.opts.Log.Warn("verify: not every rule is known that dropped frames", "err", errStop)
+	}
+	if err != nil {
 		return err
 	}
 	after, err := dumpLinks()
@@ -79,14 +81,28 @@ func (r *run) tracing(ctx context.Context, nics []*nic, f func(context.Context) 
 	}
 	for _, n := range nics {
 		name := n.Want.Device
-		n.untaken = after[name].dropped - min(before[name].dropped, after[name].dropped)
+		n.untaken = after[name].out.since(before[name].out).dropped
 		for _, d := range drops {
 			if d.In == n.link.index || d.Target == n.Want.MAC || d.counted() {
-				n.drops = append(n.drops, d)
+				n.drops = append(n.drops, n.sourced(d)...)
 			}
 		}
 	}
 	return nil
+}
+
+// sourced is the drop, with whom the frames were from where who counted them
+// cannot say: those that the guest was seen to send meanwhile.
+func (n *nic) sourced(d Drop) []Drop {
+	if d.By != DropByGuard || !d.Source.IsZero() || len(n.sent.foreign) == 0 {
+		return []Drop{d}
+	}
+	var list []Drop
+	for _, from := range n.sent.foreign {
+		d.Source, d.Sender = from.mac, from.addr
+		list = append(list, d)
+	}
+	return list
 }
 
 // counted reports whether the rule is one that only counts and may have dropped
@@ -188,6 +204,8 @@ func blame(drops []Drop) finding {
 			got: "the host's firewall drops bridged IP", fix: "sysctl -w " + netfilterSysctl + "=0",
 			evidence: []string{"ARP passes and IP does not", netfilterSysctl + " = " + readSysctl(netfilterSysctl)},
 		}
+	case DropByACL:
+		f = finding{code: CodeFiltered, subject: first.Place, got: "dropped by an ACL that is not of the spec", fix: first.Fix}
 	case DropByBridge:
 		f = finding{code: CodeFiltered, subject: first.Place, got: "dropped by a rule of the host: " + rule(first.Rule), fix: first.Fix}
 	}
@@ -216,7 +234,7 @@ func rule(text string) string {
 func senders(drops []Drop) string {
 	var from []string
 	for _, d := range drops {
-		if d.By == DropByGuard {
+		if d.By == DropByGuard && !d.Source.IsZero() {
 			text := d.Source.String()
 			if d.Sender.IsValid() {
 				text += " " + d.Sender.String()

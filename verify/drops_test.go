@@ -4,12 +4,36 @@
 package verify
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
+
+// torn traces, and then cannot say everything.
+type torn struct{ Switches }
+
+func (torn) WatchDrops(context.Context, []int, []vnet.MAC) (func(context.Context) ([]Drop, error), error) {
+	return func(context.Context) ([]Drop, error) {
+		return []Drop{{Target: macA, Rule: "drop"}}, errors.New("iptables-legacy-save: exit status 1")
+	}, nil
+}
+
+// TestTracingFails checks that a trace that cannot be ended well ends no run, and
+// what it said is used.
+func TestTracingFails(t *testing.T) {
+	r, n := &run{opts: Options{Switches: torn{}}}, healthy()
+	r.opts.defaults()
+	if err := r.tracing(t.Context(), []*nic{n}, func(context.Context) error { return nil }); err != nil {
+		t.Errorf("error %v", err)
+	}
+	if len(n.drops) != 1 {
+		t.Errorf("drops %+v", n.drops)
+	}
+}
 
 // TestBlameRule checks which dropped frames explain that a guest is silent.
 func TestBlameRule(t *testing.T) {
@@ -50,7 +74,7 @@ func TestBlameRule(t *testing.T) {
 			n.segment.prober.mac = vantage
 			test.spoil(n)
 			n.drops = []Drop{test.drop}
-			n.climb(allSteps())
+			n.climbAll()
 			p := n.problem
 			if p == nil || p.Code != test.code || p.Subject != test.subject {
 				t.Fatalf("got %+v, want %s of %s", p, test.code, test.subject)

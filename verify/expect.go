@@ -14,7 +14,7 @@ import (
 // expect says what should happen to untagged frames from a to b by the spec, or
 // "" when it says nothing.
 func expect(a, b *nic) Expectation {
-	if a == b || !a.placed() || !b.placed() {
+	if a == b || !a.placed() || !b.placed() || a.away != "" || b.away != "" && (!a.overlay() || !a.siblingOf(b)) {
 		return ""
 	}
 	if a.macvtap() || b.macvtap() || a.Want.Switch != b.Want.Switch {
@@ -203,10 +203,18 @@ func bySoundness(nics []*nic) (good, bad []*nic) {
 
 // sound reports whether the NIC itself works, so that what fails between it and
 // another is no consequence. An uplink that is down and a gateway that is silent
-// are no fault of the NIC, and short frames pass whatever the MTU.
+// are no fault of the NIC, short frames pass whatever the MTU, a port that loses
+// some frames passes others, and a guest that drops echoes may do nothing else.
 func (n *nic) sound() bool {
-	return n.problem == nil || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway, RungPathMTU}, n.broken())
+	if n.problem == nil {
+		return n.held == ""
+	}
+	return n.dropsEcho() || slices.Contains([]RungName{RungMTU, RungUplink, RungGateway, RungPathMTU, RungCounters}, n.broken())
 }
+
+// dropsEcho reports whether all that is wrong is that the guest does not answer
+// ICMP echo.
+func (n *nic) dropsEcho() bool { return n.brokenAt(RungICMP) && n.problem.Code == CodeICMPFiltered }
 
 // cutOff reports whether nothing of the NIC leaves the host.
 func (n *nic) cutOff() bool {

@@ -25,7 +25,7 @@ func on(network, sw string, policy vnet.Policy) *nic {
 	n.Want = vnet.Port{Device: "vnet0", Switch: sw, Network: network, MAC: macA, Policy: policy}
 	n.Port = &Port{Switch: sw, VLAN: &policy.VLAN, Isolated: vnet.ToggleOf(policy.Isolated)}
 	n.network = &vnet.Network{Name: network, Mode: vnet.ModeBridge, Switch: sw}
-	n.rungs = []Rung{{Name: RungMAC, Status: StatusPass}}
+	n.rungs = []*Rung{{Name: RungMAC, Status: StatusPass}}
 	return n
 }
 
@@ -202,10 +202,14 @@ func TestJudgePair(t *testing.T) {
 		{"apart", pair{expect: ExpectIsolation, entered: true}, "", "c", false, StatusPass, ""},
 		{"guest silent, but it hears", pair{expect: ExpectIsolation, entered: true}, RungMAC, "c", false, StatusPass, ""},
 		{"not delivered", pair{expect: ExpectReach, entered: true}, "", "", false, StatusFail, ""},
+		{"not delivered, and frames went by unseen", pair{expect: ExpectReach, entered: true}, "", "", true, StatusInconclusive, ""},
+		{"answers, and frames went by unseen", pair{expect: ExpectReach, arp: true}, "", "", true, StatusPass, ""},
 		{"never entered", pair{expect: ExpectReach}, "", "", false, StatusInconclusive, ""},
 		{"delivered, not answered", pair{expect: ExpectReach, entered: true, unicast: true}, "", "", false, StatusFail, ""},
 		{"no ICMP", pair{expect: ExpectReach, arp: true, wantICMP: true}, "", "", false, StatusFail, ""},
 		{"target is broken", pair{expect: ExpectReach, entered: true}, RungARP, "", false, StatusNotReached, "X: y"},
+		{"target drops echoes, and answers ARP", pair{expect: ExpectReach, arp: true}, RungICMP, "", false, StatusPass, ""},
+		{"target drops echoes, and is not reached", pair{expect: ExpectReach, entered: true}, RungICMP, "", false, StatusFail, ""},
 		{"gateway of the target is broken", pair{expect: ExpectReach, arp: true}, RungGateway, "", false, StatusPass, ""},
 		{"answers", pair{expect: ExpectReach, arp: true, icmp: true, wantICMP: true}, "", "", false, StatusPass, ""},
 	} {
@@ -213,11 +217,12 @@ func TestJudgePair(t *testing.T) {
 			p := test.pair
 			p.from, p.to = on("red", "ovs0", access(20)), addressed(on("blue", "ovs0", access(30)))
 			if test.broken != "" {
-				p.to.problem = &Problem{Problem: vnet.Problem{Code: "X", Subject: "y"}, Rung: test.broken}
+				code := choose(test.broken == RungICMP, CodeICMPFiltered, "X")
+				p.to.problem = &Problem{Problem: vnet.Problem{Code: code, Subject: "y"}, Rung: test.broken}
 			}
 			var got PairResult
 			if p.expect == ExpectReach {
-				p.judgeReach(&got)
+				p.judgeReach(&got, test.blind)
 			} else {
 				p.judgeApart(&got, test.control, test.blind)
 			}
@@ -238,6 +243,34 @@ func TestJudgePair(t *testing.T) {
 				t.Error("a proof without its control")
 			}
 		})
+	}
+}
+
+// Of a pair whose end went away only what arrived is certain.
+func TestPardonPair(t *testing.T) {
+	const gone = "its device vnet0 vanished during the run"
+	for _, test := range []struct {
+		name     string
+		expect   Expectation
+		from, to string
+		was      Status
+		want     Status
+	}{
+		{"isolated from who is gone", ExpectIsolation, "", gone, StatusPass, StatusInconclusive},
+		{"isolated, of who is gone", ExpectIsolation, gone, "", StatusPass, StatusPass},
+		{"leaked to who is gone", ExpectIsolation, "", gone, StatusLeak, StatusLeak},
+		{"reached who is gone", ExpectReach, "", gone, StatusPass, StatusPass},
+		{"did not reach who is gone", ExpectReach, "", gone, StatusFail, StatusInconclusive},
+		{"who is gone did not reach", ExpectReach, gone, "", StatusFail, StatusInconclusive},
+		{"nobody is gone", ExpectIsolation, "", "", StatusPass, StatusPass},
+	} {
+		p := &pair{from: on("red", "ovs0", access(20)), to: on("blue", "ovs0", access(30)), expect: test.expect}
+		p.from.vanished, p.to.vanished = test.from, test.to
+		got := PairResult{Status: test.was, Control: "answers ARP"}
+		p.pardon(&got)
+		if got.Status != test.want || got.Status == StatusInconclusive && (got.Reason == "" || got.Control != "") {
+			t.Errorf("%s: %+v, want %s", test.name, got, test.want)
+		}
 	}
 }
 

@@ -14,6 +14,19 @@ const (
 	result   = unix.BPF_RET | unix.BPF_K
 )
 
+// anyIndex is where the index of a frame's device is loaded from: SKF_AD_OFF +
+// SKF_AD_IFINDEX (linux/filter.h).
+const anyIndex = 0xfffff000 + 8
+
+// filterWithout is receiveFilter for all devices but one.
+func filterWithout(device int) []unix.SockFilter {
+	return append([]unix.SockFilter{
+		{Code: loadWord, K: anyIndex},
+		{Code: ifEqual, K: uint32(device), Jf: 1},
+		{Code: result, K: 0},
+	}, receiveFilter()...)
+}
+
 // receiveFilter is the program for ARP, ICMP, the echoes and the neighbour
 // discovery of ICMPv6, and anything that carries a VLAN tag in the frame.
 func receiveFilter() []unix.SockFilter {

@@ -4,6 +4,7 @@
 package verify
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -36,6 +37,71 @@ func TestRunGatewayOfNobody(t *testing.T) {
 	}
 	ignore("10.0.40.11")
 	s.wantOnly(s.verify(), VerdictFail, CodeGatewayUnreachable+" guest pc1, NIC to-pc1")
+}
+
+// A gateway, or a switch before it, may know the MACs of its guests and drop the
+// frames of anybody else: it is not dead.
+func TestRunGatewayOfGuestsOnly(t *testing.T) {
+	tests := []struct{ sw, subnet, gateway string }{
+		{br0, "10.0.40.0/24", "10.0.40.1"},
+		{ovs0, "10.0.40.0/24", "10.0.40.1"},
+		{br0, "fd00:40::/64", "fd00:40::1"},
+		{ovs0, "fd00:40::/64", "fd00:40::1"},
+	}
+	for _, test := range tests {
+		t.Run(test.sw+" "+test.gateway, func(t *testing.T) {
+			s := newSite(t)
+			s.network("lan", test.sw, 0, test.subnet)
+			n := s.net("lan")
+			n.Gateway = netip.MustParseAddr(test.gateway)
+			var names []string
+			address := n.Gateway
+			for i := range maxAskers + 2 {
+				address = address.Next()
+				names = append(names, fmt.Sprintf("pc%d", i+1))
+				s.kernelGuest(names[i], "lan", netip.PrefixFrom(address, n.Subnet.Bits()).String())
+			}
+			gateway := &lab.Station{Name: "rt", Bridge: test.sw, Addresses: []netip.Prefix{netip.PrefixFrom(n.Gateway, n.Subnet.Bits())}}
+			s.must(s.lab.AddStation(t.Context(), gateway))
+			know := func(guests ...string) {
+				t.Helper()
+				macs := make([]string, len(guests))
+				for i, guest := range guests {
+					macs[i] = lab.MACFor(guest, 0).String()
+				}
+				rules := "flush ruleset; add table netdev f; add chain netdev f in { type filter hook ingress device eth0 priority 0; policy drop; }; "
+				if len(macs) > 0 {
+					rules += "add rule netdev f in ether saddr { " + strings.Join(macs, ", ") + " } accept"
+				}
+				_, err := gateway.Run(t.Context(), "nft", rules)
+				s.must(err)
+			}
+			know(names...)
+			report := s.verify()
+			if report.Verdict() != VerdictPass {
+				t.Errorf("want a pass:\n%s", brief(report))
+			}
+			for _, n := range report.NICs {
+				if r := n.Rung(RungGateway); r.Status != StatusPass || !strings.Contains(strings.Join(r.Evidence, "\n"), "it answers guests, but not") {
+					t.Errorf("%s: gateway %+v", n.Guest, r)
+				}
+			}
+			var looks [][]string
+			_, err := Wait(t.Context(), s.collectCounted(&looks), Options{Switches: s, Timing: Timing{Confirm: []time.Duration{500 * time.Millisecond}}}, time.Minute)
+			s.must(err)
+			if len(looks) != 2 {
+				t.Errorf("%d looks, want one and the check: there is nothing to wait for", len(looks))
+			}
+			know(names[1:]...)
+			s.wantOnly(s.verify(), VerdictFail, CodeGatewayUnreachable+" guest pc1, NIC to-pc1")
+			know()
+			report = s.verify()
+			s.wantOnly(report, VerdictFail, CodeGatewayUnreachable+" network lan")
+			if p := report.Problems[0]; len(p.Affects) != len(names) {
+				t.Errorf("affects %v", p.Affects)
+			}
+		})
+	}
 }
 
 // Guests reach each other, a service and an address beyond through a gateway

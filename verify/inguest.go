@@ -99,7 +99,7 @@ func (r *run) mayExplain() []*nic {
 	var out []*nic
 	for _, n := range r.nics {
 		p := n.problem
-		if !n.selected || p == nil || p.Waived != nil || !n.running || !p.inside() {
+		if !n.selected || n.away != "" || p == nil || p.Waived != nil || !n.running || !p.inside() {
 			continue
 		}
 		if k := (key{p.Code, p.Subject}); asked[k] < shownAlike {

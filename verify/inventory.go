@@ -21,6 +21,8 @@ type Inventory struct {
 	Waivers []vnet.Waiver
 	// Networks are the networks of the spec or of libvirt.
 	Networks []vnet.Network
+	// Limits says what could not be collected.
+	Limits []string
 	// Switches are the switches that the guests are on or should be on, also
 	// the bridges that libvirt makes for nat and isolated networks.
 	Switches []Switch
@@ -78,12 +80,18 @@ type Forwarding struct {
 
 // Guest is a virtual machine as libvirt has it.
 type Guest struct {
-	Ref     vnet.GuestRef
+	Ref vnet.GuestRef
+	// Host is where it is, or empty for this machine. Of a guest of another host the
+	// ports are not observed, and only the Binding is known.
+	Host    string
 	Running bool
 	// Down means that the guest is expected not to run.
 	Down bool
 	// State is libvirt's word for it, such as "shut off" or "paused".
 	State string
+	// Held is what libvirt has paused the guest for, until it is done, such as "a
+	// migration", or empty. Such a guest is not Running, which is no fault.
+	Held string
 	// Started is when its CPUs began to run, or zero when that is not known.
 	Started time.Time
 	NICs    []NIC
@@ -115,6 +123,9 @@ type Port struct {
 	// Isolated is [vnet.ToggleLeave] on a switch without isolated ports.
 	Isolated   vnet.Toggle
 	Forwarding Forwarding
+	// Refused is why the switch does not take the port up, in its own words, or
+	// empty when it does; RefusedRow is where it says so.
+	Refused, RefusedRow string
 	// Binding is zero on a switch without logical ports.
 	Binding Binding
 	// Differs are the settings, besides those above and the MTU, that are not
@@ -163,7 +174,8 @@ type Learned struct {
 // one goroutine at a time.
 type Switches interface {
 	// Learned dumps the forwarding database of a switch. Run calls it before
-	// the first probe, and once more when a guest had not spoken by then.
+	// the first probe, and once more when a guest had not spoken by then. Run
+	// may change the list.
 	Learned(ctx context.Context, sw string) ([]Learned, error)
 	// OpenVantage makes a device of the host whose frames are in one VLAN of
 	// the switch, as a guest's would be, and brings it up. Zero is the VLAN of
@@ -194,6 +206,8 @@ type Drop struct {
 	By    DropBy
 	Place string
 	Rule  string
+	// Ours is whether the rule is one of the spec.
+	Ours bool
 	// Fix is a command that helps.
 	Fix string
 	// Frames is how many were dropped.
@@ -212,4 +226,6 @@ const (
 	// DropByHost is one for routed packets, to which br_netfilter hands
 	// bridged ones.
 	DropByHost
+	// DropByACL is one between the guests of a network that spans hosts.
+	DropByACL
 )

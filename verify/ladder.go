@@ -48,7 +48,7 @@ type step struct {
 }
 
 // staticSteps need no probe: they compare what was collected with what is
-// wanted.
+// wanted, and come out the same however often they are judged in a run.
 func staticSteps() []step {
 	return []step{
 		{RungDomain, (*nic).judgeDomain},
@@ -64,26 +64,57 @@ func staticSteps() []step {
 }
 
 // ladderLength is how many steps the whole ladder has: a NIC has room for all
-// from the first climb on.
-const ladderLength = 17
+// from the first climb on. The first staticLength of them are static.
+const (
+	ladderLength = 18
+	staticLength = 9
+)
 
 // climb walks the steps. The first that fails is the diagnosis, and the rest is
 // not reached.
-func (n *nic) climb(steps []step) {
-	if n.rungs == nil {
-		n.rungs = make([]Rung, 0, ladderLength)
+func (n *nic) climb(steps []step, after *nic) {
+	n.rungs, n.problem = make([]*Rung, 0, ladderLength), nil
+	n.climbOn(steps, after)
+}
+
+// climbLive walks the live steps, again or for the first time, after the static
+// ones of an earlier climb.
+func (n *nic) climbLive(steps []step, after *nic) {
+	n.rungs = n.rungs[:staticLength]
+	if n.status() != StatusFail {
+		n.problem = nil
 	}
-	n.rungs, n.problem = n.rungs[:0], nil
+	n.climbOn(steps, after)
+}
+
+// climbOn adds a rung for each step. Where it is that of the NIC after which n
+// comes, or nil, both have the same one: with thousands of NICs in a network
+// most of what is said of each is said of all.
+func (n *nic) climbOn(steps []step, after *nic) {
 	for _, s := range steps {
 		f := notReached()
-		if n.problem == nil && (s.name == RungDomain || !n.resting()) {
-			f = s.judge(n)
+		if n.problem == nil && (s.name == RungDomain || !n.idle()) {
+			f = n.judge(s)
 		}
-		n.rungs = append(n.rungs, Rung{Name: s.name, Status: f.status, Reason: f.reason, Evidence: f.evidence})
+		rung := Rung{Name: s.name, Status: f.status, Reason: f.reason, Evidence: f.evidence}
+		n.rungs = append(n.rungs, rung.shared(after, len(n.rungs)))
 		if f.status == StatusFail {
 			n.problem = n.newProblem(s.name, f)
 		}
 	}
+}
+
+// shared is r, or the i-th rung of n if that is the same.
+func (r Rung) shared(n *nic, i int) *Rung {
+	if n != nil && i < len(n.rungs) && n.rungs[i].equal(r) {
+		return n.rungs[i]
+	}
+	own := r // so that r, which mostly is not kept, is no garbage
+	return &own
+}
+
+func (r Rung) equal(o Rung) bool {
+	return r.Name == o.Name && r.Status == o.Status && r.Reason == o.Reason && slices.Equal(r.Evidence, o.Evidence)
 }
 
 // broken is the first rung that fails, or "".
@@ -98,7 +129,7 @@ func (n *nic) brokenAt(rung RungName) bool { return n.broken() == rung }
 
 // plugged reports whether frames can pass the NIC's port at all.
 func (n *nic) plugged() bool {
-	return !n.resting() && !slices.Contains([]RungName{RungDomain, RungNIC, RungLink}, n.broken())
+	return n.away == "" && !n.idle() && !slices.Contains([]RungName{RungDomain, RungNIC, RungLink}, n.broken())
 }
 
 // wired reports whether the port is where it should be, as far as is known.
@@ -127,6 +158,9 @@ func (n *nic) judgeDomain() finding {
 	if n.down {
 		return skip("%s is expected to be down", n.guest.Name)
 	}
+	if n.held != "" {
+		return unsure("libvirt has paused %s for %s: ask again when that is over", n.guest.Name, n.held)
+	}
 	got := orElse(n.state, "not running")
 	fix := "virsh start " + quoted(n.guest.Name)
 	switch {
@@ -154,7 +188,7 @@ func (n *nic) judgeDevice() finding {
 		return finding{
 			status: StatusFail, code: CodeNICMissing,
 			want: "device " + n.Want.Device, got: "no such device on this host",
-			evidence: []string{"libvirt's live definition has " + n.Want.Device + " with MAC " + n.Want.MAC.String()},
+			evidence: append([]string{"libvirt's live definition has " + n.Want.Device + " with MAC " + n.Want.MAC.String()}, n.refusal()...),
 			fix:      fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name)),
 		}
 	}
@@ -187,14 +221,25 @@ func (n *nic) judgeLink() finding {
 		f.got = "device " + device + " is down"
 		f.fix = "ip link set " + device + " up"
 	case !n.link.carrier && n.lower != "":
-		f.got = "no carrier on " + n.lower + " below " + device
-		f.fix = "ip link set " + n.lower + " up"
+		return n.judgeLower(f)
 	case !n.link.carrier:
 		f.got = "no carrier: nothing is at the guest's end of " + device
 		f.fix = fmt.Sprintf("virsh destroy %s && virsh start %[1]s", quoted(n.guest.Name))
 	default:
 		return pass(evidence)
 	}
+	return f
+}
+
+// judgeLower is for a macvtap without a carrier: it has that of the device below
+// it, which takes all macvtaps there down alike. f is the finding about the link.
+func (n *nic) judgeLower(f finding) finding {
+	lower := n.host[n.lower]
+	f.subject, f.got, f.fix = "uplink "+n.lower, "no carrier on "+n.lower, lookAtCable(n.lower)
+	if !lower.up {
+		f.got, f.fix = "device "+n.lower+" is down", "ip link set "+n.lower+" up"
+	}
+	f.evidence = []string{fmt.Sprintf("%s: device %s, carrier %s", n.lower, upDown(lower.up), yesNo(lower.carrier))}
 	return f
 }
 
@@ -208,7 +253,14 @@ func (n *nic) judgeSwitch() finding {
 	if f, known := n.observed(); !known {
 		return f
 	}
-	if n.Port.Switch == n.Want.Switch {
+	switch {
+	case n.Port.Switch == n.Want.Switch && n.Port.Refused != "":
+		return finding{
+			status: StatusFail, code: CodePortRefused, want: "a port that " + n.Want.Switch + " takes up", got: n.Port.Refused,
+			evidence: n.refusal(),
+			fix:      fmt.Sprintf("ovs-vsctl del-port %s %s && virt-vnet repair %s", n.Want.Switch, n.Want.Device, quoted(n.guest.Name)),
+		}
+	case n.Port.Switch == n.Want.Switch:
 		return pass(n.Want.Device + " is a port of " + n.Want.Switch)
 	}
 	got := "on switch " + n.Port.Switch
@@ -220,6 +272,14 @@ func (n *nic) judgeSwitch() finding {
 		evidence: []string{n.Want.Device + " is " + got},
 		fix:      "virt-vnet repair " + quoted(n.guest.Name),
 	}
+}
+
+// refusal is what the switch says of a port that it does not take up.
+func (n *nic) refusal() []string {
+	if n.Port == nil || n.Port.Refused == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: %s: error %q", n.Want.Switch, n.Port.RefusedRow, n.Port.Refused)}
 }
 
 // observed returns why the port's settings are not known, or true.
@@ -272,12 +332,20 @@ func (n *nic) judgeVLAN() finding {
 	case got != nil && n.sameVLAN(want, *got):
 		return pass("found " + text)
 	}
-	return finding{
+	f := finding{
 		status: StatusFail, code: CodeWrongVLAN, want: want.String(), got: text,
 		evidence: []string{fmt.Sprintf("%s: port %s is %s, network %s wants %s",
 			n.Want.Switch, n.Want.Device, text, n.Want.Network, want)},
 		fix: "virt-vnet repair " + quoted(n.guest.Name),
 	}
+	if got == nil && n.sw != nil && n.sw.Driver == vnet.DriverLinux {
+		// That is the bridge's fault, and of all its ports alike.
+		f.subject, f.want = "switch "+n.Want.Switch, "VLAN filtering"
+		if f.fix = "virt-vnet repair"; !n.sw.Bridge.Owned {
+			f.fix = fmt.Sprintf("ip link set %s type bridge vlan_filtering 1 && virt-vnet repair", n.Want.Switch)
+		}
+	}
+	return f
 }
 
 // sameVLAN compares memberships. An untagged port is an access port of the VLAN

@@ -13,18 +13,19 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// allSteps is the whole ladder, after the probes.
-func allSteps() []step {
-	return append(staticSteps(),
-		step{RungMAC, (*nic).judgeMAC},
-		step{RungAddress, (*nic).judgeAddress},
-		step{RungARP, (*nic).judgeARP},
-		step{RungND, (*nic).judgeND},
-		step{RungICMP, (*nic).judgeICMP},
-		step{RungUplink, (*nic).judgeUplink},
-		step{RungGateway, (*nic).judgeGateway},
-		step{RungPathMTU, (*nic).judgePathMTU},
-	)
+// liveSteps are the rest of the ladder, after the probes.
+func liveSteps() []step {
+	return []step{
+		{RungMAC, (*nic).judgeMAC},
+		{RungAddress, (*nic).judgeAddress},
+		{RungARP, (*nic).judgeARP},
+		{RungND, (*nic).judgeND},
+		{RungICMP, (*nic).judgeICMP},
+		{RungUplink, (*nic).judgeUplink},
+		{RungGateway, (*nic).judgeGateway},
+		{RungPathMTU, (*nic).judgePathMTU},
+		{RungCounters, (*nic).judgeCounters},
+	}
 }
 
 func (n *nic) judgeMAC() finding {
@@ -260,6 +261,9 @@ func (n *nic) judgeEcho(p probe) finding {
 	case p.lost > 0:
 		return tooBusy(p.lost)
 	}
+	if f, known := n.echoOverlay(p, first); known {
+		return f
+	}
 	f := finding{
 		status: StatusFail, code: CodeICMPFiltered,
 		want: fmt.Sprintf("an answer of %s to ICMP echo from %s", p.target.addr, from), got: "silence, though it answers " + first,
@@ -297,17 +301,57 @@ func (n *nic) judgeGateway() finding {
 		return skip("it is the gateway")
 	case gw.Is6() && !g.asked:
 		return skip("a gateway with an IPv6 address is asked from a vantage only, and there is none")
-	case g.asGuest && g.heard:
-		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).with(n.gatewayICMP()...)
-	case g.asGuest && g.answered:
-		return n.blameGateway(n.unreachable(false, fmt.Sprintf("it answers %s in %s, but not the guest on %s", n.probe.vantage, n.segment, n.Want.Device)))
+	case g.asGuest:
+		return n.judgeAsGuest()
 	case g.asked && g.answered:
 		return pass(fmt.Sprintf("%s answered %s, in the guest's VLAN; it was not asked as the guest", gw, n.segment.device)).
 			with(n.gatewayICMP()...)
-	case g.asked || g.asGuest:
-		return n.unreachable(true, fmt.Sprintf("nobody in %s answers %s for %s", n.place(), resolution(gw), gw))
+	case g.asked:
+		return n.gatewaySilent()
 	}
 	return unsure("the gateway could not be asked: %s", orElse(n.probe.reason, "no way to send as the guest"))
+}
+
+// judgeAsGuest is for a gateway that was asked as the guest.
+func (n *nic) judgeAsGuest() finding {
+	gw, g := n.network.Gateway, n.gateway
+	switch {
+	case g.heard && n.gatewayDead():
+		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).
+			with(fmt.Sprintf("it answers guests, but not %s in %s, whose MAC is of no guest", n.segment.device, n.segment))
+	case g.heard:
+		return pass(fmt.Sprintf("%s answered a request sent as the guest", gw)).with(n.gatewayICMP()...)
+	case !g.entered:
+		return unsure("gateway %s: %s", gw, notEntered)
+	case g.blind:
+		return unsure("gateway %s: %s", gw, unwatched)
+	case g.answered:
+		return n.blameGateway(n.unreachable(false, fmt.Sprintf("it answers %s in %s, but not the guest on %s", n.probe.vantage, n.segment, n.Want.Device)))
+	}
+	return n.gatewaySilent()
+}
+
+// gatewaySilent is the finding about a gateway that answers neither the vantage
+// nor the guest.
+func (n *nic) gatewaySilent() finding {
+	gw, g := n.network.Gateway, n.gateway
+	if n.segment != nil && len(n.segment.askers) > 0 {
+		switch other := n.segment.answered(); {
+		case other != nil && g.asGuest:
+			return n.blameGateway(n.unreachable(false, fmt.Sprintf("it answers %s, but neither %s in %s nor the guest on %s",
+				other.guest.Name, n.segment.device, n.segment, n.Want.Device)))
+		case other != nil:
+			return pass(fmt.Sprintf("%s answered %s, but not %s in %s; it was not asked as the guest", gw, other.guest.Name, n.segment.device, n.segment))
+		case g.blind:
+			return unsure("gateway %s: %s", gw, unwatched)
+		case !slices.ContainsFunc(n.segment.askers, func(a *nic) bool { return a.gateway.entered }):
+			return unsure("gateway %s: %s", gw, notEntered)
+		}
+	}
+	if n.probe.lost > 0 {
+		return tooBusy(n.probe.lost)
+	}
+	return n.unreachable(true, fmt.Sprintf("nobody in %s answers %s for %s", n.place(), resolution(gw), gw))
 }
 
 // resolution is how the owner of an address is found.

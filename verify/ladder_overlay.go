@@ -23,6 +23,9 @@ type Overlay struct {
 	// Unknown says why the southbound database could not be asked, which knows
 	// all below, or nil.
 	Unknown error
+	// FlowsUnknown says why it is not known whether ports have lost their flows, or
+	// nil.
+	FlowsUnknown error
 	// Registered is whether the chassis is known there, Ends at which addresses,
 	// and Astray which of them are none of this host's.
 	Registered   bool
@@ -46,8 +49,9 @@ type Binding struct {
 	Chassis string
 	// Requested is which chassis may have it: two while the guest moves.
 	Requested []string
-	// Installed is whether its flows are in on this host.
-	Installed bool
+	// Installed is whether its flows are in on this host, and Lost whether somebody
+	// has removed them since.
+	Installed, Lost bool
 	// Peers are the other chassis with ports of the network.
 	Peers []string
 }
@@ -103,6 +107,15 @@ func (n *nic) judgeBound() finding {
 	}
 	evidence := fmt.Sprintf("logical port %s is bound to chassis %s", b.ID, o.Chassis)
 	switch {
+	case b.Lost:
+		return finding{
+			status: StatusFail, code: CodeFlowsMissing, subject: "chassis " + o.Chassis,
+			want: "flows of the logical ports", got: "the integration bridge has lost them",
+			evidence: []string{
+				evidence, fmt.Sprintf("the interface of %s has external_ids:ovn-installed, and table 0 of %s no flow of it", n.Want.Device, n.Want.Switch),
+			},
+			fix: "systemctl restart ovn-controller   # which does not notice when others remove its flows; on Debian: ovn-host",
+		}
 	case b.Installed:
 		return pass(evidence + ", and its flows are in")
 	case o.Control != nil:
@@ -115,6 +128,23 @@ func (n *nic) judgeBound() finding {
 	}
 }
 
+// echoOverlay is the finding about a guest of OVN that does not answer an echo,
+// where that is not like elsewhere: the spec has ACLs, and what answered ARP (first)
+// was not the guest.
+func (n *nic) echoOverlay(p probe, first string) (finding, bool) {
+	if !n.overlay() || n.segment == nil || n.segment.prober == nil {
+		return finding{}, false
+	}
+	if rule := intended(n.drops, n.segment.prober.mac, n.Want.MAC); rule != "" {
+		return skip("%s drops ICMP to the guest", rule), true
+	}
+	if n.away != "" {
+		return n.blameRule(n.awaySilent(p, first), true), true
+	}
+	mute := p.watched && p.delivered > 0 && n.sent.count == 0
+	return n.guestSilent(append(n.atPort(p), "OVN answers "+first+" in its place; a firewall in it that drops ping looks the same")), mute
+}
+
 // notBound says why the port is not on this chassis.
 func (n *nic) notBound(o *Overlay, b Binding) finding {
 	evidence := fmt.Sprintf("the southbound database has logical port %s on chassis %s", b.ID, orElse(b.Chassis, "none"))
@@ -122,6 +152,9 @@ func (n *nic) notBound(o *Overlay, b Binding) finding {
 		status: StatusFail, code: CodePortNotBound, want: "bound to chassis " + o.Chassis, got: "bound to none",
 		evidence: []string{evidence},
 		fix:      "virt-vnet repair " + quoted(n.guest.Name) + "   # then: journalctl -u ovn-controller",
+	}
+	if len(b.Requested) > 0 && !slices.Contains(b.Requested, o.Chassis) {
+		f = f.with("its options:requested-chassis lets " + strings.Join(b.Requested, " and ") + " have it only")
 	}
 	switch {
 	case len(b.Requested) > 1 && b.Chassis != "" && slices.Contains(b.Requested, o.Chassis):
@@ -173,6 +206,11 @@ func (n *nic) judgeTunnels() finding {
 	case len(n.Port.Binding.Peers) == 0:
 		return skip("no other chassis has ports of network %s", n.Want.Network)
 	}
+	return o.wayTo(n.Port.Binding.Peers)
+}
+
+// wayTo judges the tunnels to other chassis.
+func (o *Overlay) wayTo(peers []string) finding {
 	if len(o.Astray) > 0 {
 		return finding{
 			status: StatusFail, code: CodeTunnelDown, subject: "chassis " + o.Chassis,
@@ -183,7 +221,7 @@ func (n *nic) judgeTunnels() finding {
 		}
 	}
 	var up []string
-	for _, peer := range n.Port.Binding.Peers {
+	for _, peer := range peers {
 		i := slices.IndexFunc(o.Tunnels, func(t Tunnel) bool { return t.Chassis == peer })
 		t := Tunnel{Chassis: peer, Fault: "chassis " + peer + " is not in the southbound database"}
 		if i >= 0 {
@@ -222,7 +260,7 @@ func (r *run) controlProblems() []*Problem {
 	byChassis := map[*Overlay]*Problem{}
 	var list []*Problem
 	for _, n := range r.nics {
-		if !n.selected || !n.running || !n.overlay() || n.sw.Overlay == nil || n.sw.Overlay.Control == nil {
+		if !n.selected || !n.running || n.away != "" || !n.overlay() || n.sw.Overlay == nil || n.sw.Overlay.Control == nil {
 			continue
 		}
 		o := n.sw.Overlay
@@ -249,6 +287,7 @@ func (r *run) noteOverlays() {
 	for _, s := range r.inventory.Switches {
 		if s.Overlay != nil {
 			r.limit("chassis, bindings and tunnels of "+s.Name+" are not known", s.Overlay.Unknown)
+			r.limit("whether "+s.Name+" has lost flows is not known", s.Overlay.FlowsUnknown)
 		}
 	}
 }

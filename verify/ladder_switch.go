@@ -284,9 +284,14 @@ func (s *Switch) uplinkDown(host links) (got, fix string) {
 	case there && !l.up:
 		return "device " + port.Device + " is down", "ip link set " + port.Device + " up"
 	case port.Link == vnet.ToggleOff, port.Link == vnet.ToggleLeave && there && !l.carrier:
-		return "no carrier on " + port.Device, "ethtool " + port.Device + "   # the cable, and the port of the physical switch"
+		return "no carrier on " + port.Device, lookAtCable(port.Device)
 	}
 	return "", ""
+}
+
+// lookAtCable is the command for a device without a carrier.
+func lookAtCable(device string) string {
+	return "ethtool " + device + "   # the cable, and the port of the physical switch"
 }
 
 func (s *Switch) uplinkEvidence(host links) string {
@@ -310,10 +315,14 @@ func (n *nic) judgeUplinkVLAN(f finding) finding {
 	if carried != nil {
 		evidence += ", " + carried.String()
 		wanted := n.Want.Policy.VLAN.All()
-		// What an Extra lets through is not known.
-		if missing := wanted.Minus(carried.All()); len(missing) > 0 && carried.Extra == "" {
+		missing, bare := wanted.Minus(carried.All()), carried.MoreUntagged()
+		// What another Extra lets through is not known.
+		if len(missing) > 0 && (carried.Extra == "" || len(bare) > 0) {
 			f.code, f.evidence = CodeUplinkVLAN, []string{fmt.Sprintf("%s: port %s is %s", n.sw.Name, device, carried)}
 			f.want, f.got = "VLAN "+wanted.String(), "no VLAN "+missing.String()
+			if len(missing.Minus(bare)) == 0 {
+				f.got = fmt.Sprintf("VLAN %s leaves without a tag, and comes back into another", missing)
+			}
 			f.fix = n.uplinkVLANFix(device, *carried, missing)
 			return f
 		}

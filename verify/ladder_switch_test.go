@@ -6,6 +6,7 @@ package verify
 import (
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,25 @@ func TestLadderSwitchBroken(t *testing.T) {
 				n.sw.Err, n.sw.Fault = errors.New("does not answer"), &Fault{Got: "OVSDB does not answer", Fix: "systemctl start openvswitch-switch"}
 			},
 			RungSwitch, CodeSwitchDown, "switch ovs0", "OVSDB does not answer", "systemctl start",
+		},
+		{
+			"Open vSwitch does not take the port up", healthy, func(n *nic) {
+				n.Port.Refused, n.Port.RefusedRow = "could not open network device vnet0 (Invalid argument)", "Interface vnet0: ofport -1"
+			},
+			RungSwitch, CodePortRefused, "guest web1, NIC vnet0", "could not open network device vnet0 (Invalid argument)",
+			"ovs-vsctl del-port ovs0 vnet0 && virt-vnet repair web1",
+		},
+		{
+			"frames to the guest lost", onBridge, func(n *nic) { n.out = flow{passed: 900, dropped: 9, errors: 1} },
+			RungCounters, CodePortDrops, "guest web1, NIC vnet0", "10 frames to the guest were lost", "ip link set vnet0 txqueuelen",
+		},
+		{
+			"frames of the guest lost", onBridge, func(n *nic) { n.in = flow{passed: 900, errors: 100} },
+			RungCounters, CodePortDrops, "guest web1, NIC vnet0", "100 frames of the guest were lost", "ip -s -s link show dev vnet0",
+		},
+		{
+			"frames to the guest lost, macvtap", macvtapNIC, func(n *nic) { n.in = flow{dropped: 100} },
+			RungCounters, CodePortDrops, "guest web1, NIC vnet0", "100 frames to the guest were lost", "txqueuelen",
 		},
 		{
 			"port still learns", onBridge, func(n *nic) { n.Port.Forwarding = Forwarding{"learning", 11600 * time.Millisecond} },
@@ -176,6 +196,12 @@ func TestLadderSwitchBroken(t *testing.T) {
 			RungUplink, CodeUplinkVLAN, "uplink eth0", "no VLAN 20", "virt-vnet repair web1",
 		},
 		{
+			"uplink that takes the tag off", onBridge, func(n *nic) {
+				n.sw.UplinkPort.VLAN = &vnet.VLANSet{Access: 1, Extra: "untagged 20"}
+			},
+			RungUplink, CodeUplinkVLAN, "uplink eth0", "VLAN 20 leaves without a tag", "bridge vlan add dev eth0 vid 20",
+		},
+		{
 			"uplink of Open vSwitch without the VLAN", healthy, func(n *nic) {
 				n.sw.UplinkPort.VLAN = &vnet.VLANSet{Trunk: vnet.VLANRanges{{First: 30, Last: 31}}}
 			},
@@ -193,7 +219,7 @@ func TestLadderSwitchBroken(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			n := test.start()
 			test.spoil(n)
-			n.climb(allSteps())
+			n.climbAll()
 			if n.problem == nil {
 				t.Fatalf("no problem; rungs %+v", n.rungs)
 			}
@@ -204,7 +230,7 @@ func TestLadderSwitchBroken(t *testing.T) {
 			if !strings.Contains(p.Got, test.got) || !strings.Contains(p.Fix, test.fix) || p.Want == "" {
 				t.Errorf("want %q, got %q, fix %q; should say %q and %q", p.Want, p.Got, p.Fix, test.got, test.fix)
 			}
-			if sound := test.rung == RungUplink || test.rung == RungMTU; n.sound() != sound {
+			if sound := slices.Contains([]RungName{RungUplink, RungMTU, RungCounters}, test.rung); n.sound() != sound {
 				t.Errorf("sound is %t, want %t", n.sound(), sound)
 			}
 		})
@@ -274,7 +300,7 @@ func TestLadderSwitchFine(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			n := test.start()
 			test.change(n)
-			n.climb(allSteps())
+			n.climbAll()
 			if n.problem != nil {
 				t.Fatalf("problem %s: %s", n.problem.Code, n.problem.Problem)
 			}

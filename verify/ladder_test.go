@@ -5,7 +5,9 @@ package verify
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,10 +52,11 @@ func healthy() *nic {
 		},
 		address: Address{ipA, AddressSpec}, address6: Address{ip6A, AddressAgent},
 		fdb:     fdb{before: []Learned{{macA, 20, "vnet0"}}},
-		gateway: gatewayProbe{asked: true, answered: true, icmp: true, asGuest: true, heard: true},
+		gateway: gatewayProbe{asked: true, answered: true, icmp: true, asGuest: true, entered: true, heard: true},
 	}
 	n.probe = probe{asked: true, vantage: "vv1", target: target{addr: ipA, arp: true, icmp: true, rtt: time.Millisecond}}
 	n.length = lengthProbe{want: 1500, passed: true}
+	n.counted, n.in, n.out = true, flow{passed: 12}, flow{passed: 20, dropped: mostLost - 1}
 	n.segment.gatewayLength = lengthProbe{want: 1500, passed: true}
 	n.probe6 = probe{asked: true, vantage: "vv1", target: target{addr: ip6A, arp: true, icmp: true, rtt: time.Millisecond}}
 	return n
@@ -117,7 +120,14 @@ func TestLadderBrokenRung(t *testing.T) {
 		{"libvirt link down", func(n *nic) { n.LinkDown = true }, healthy, RungLink, CodeLinkDown, "virsh domif-setlink web1 vnet0 up"},
 		{"device down", func(n *nic) { n.link.up = false }, healthy, RungLink, CodeLinkDown, "ip link set vnet0 up"},
 		{"no carrier", func(n *nic) { n.link.carrier = false }, healthy, RungLink, CodeLinkDown, "nothing is at the guest's end"},
-		{"macvtap without carrier", func(n *nic) { n.link.carrier = false }, macvtapNIC, RungLink, CodeLinkDown, "ip link set eth1 up"},
+		{
+			"device below a macvtap is down", func(n *nic) { n.link.carrier, n.host = false, links{"eth1": {}} }, macvtapNIC,
+			RungLink, CodeLinkDown, "ip link set eth1 up",
+		},
+		{
+			"macvtap without carrier", func(n *nic) { n.link.carrier, n.host = false, links{"eth1": {up: true}} }, macvtapNIC,
+			RungLink, CodeLinkDown, "ethtool eth1",
+		},
 		{"other switch", func(n *nic) { n.Port.Switch = "br7" }, healthy, RungSwitch, CodeWrongBridge, "on switch br7"},
 		{"no switch", func(n *nic) { n.Port.Switch = "" }, healthy, RungSwitch, CodeWrongBridge, "on no switch"},
 		{"macvtap elsewhere", func(n *nic) { n.lower = "eth2" }, macvtapNIC, RungSwitch, CodeWrongBridge, "macvtap on eth2 in mode bridge"},
@@ -191,7 +201,7 @@ func TestLadderBrokenRung(t *testing.T) {
 		{
 			"speaks, but not ARP", func(n *nic) {
 				hung(n)
-				n.sent = traffic{3, []string{"neighbour advertisement for fe80::1"}}
+				n.sent = traffic{count: 3, kinds: []string{"neighbour advertisement for fe80::1"}}
 			}, healthy, RungARP, CodeNoARP, "sent 3 frames meanwhile: neighbour advertisement for fe80::1",
 		},
 		{
@@ -223,14 +233,14 @@ func TestLadderBrokenRung(t *testing.T) {
 			RungPathMTU, CodePathMTU, "no more than 1450 do",
 		},
 		{
-			"macvtap private, gateway silent", func(n *nic) { n.gateway = gatewayProbe{asGuest: true} }, macvtapNIC,
+			"macvtap private, gateway silent", func(n *nic) { n.gateway = gatewayProbe{asGuest: true, entered: true} }, macvtapNIC,
 			RungGateway, CodeGatewayUnreachable, "nobody in the macvtap network of eth1",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := test.start()
 			test.spoil(n)
-			n.climb(allSteps())
+			n.climbAll()
 			if n.problem == nil {
 				t.Fatalf("no problem; rungs %+v", n.rungs)
 			}
@@ -244,7 +254,7 @@ func TestLadderBrokenRung(t *testing.T) {
 			if n.problem.Fix == "" || n.problem.Want == "" || n.problem.Got == "" {
 				t.Errorf("half a diagnosis: %+v", n.problem.Problem)
 			}
-			below := n.rungs[slices.IndexFunc(n.rungs, func(r Rung) bool { return r.Name == test.rung })+1:]
+			below := n.rungs[slices.IndexFunc(n.rungs, func(r *Rung) bool { return r.Name == test.rung })+1:]
 			for _, r := range below {
 				if r.Status != StatusNotReached {
 					t.Errorf("rung %s below the broken one is %s, want not-reached", r.Name, r.Status)
@@ -267,6 +277,10 @@ func TestLadderNoFailure(t *testing.T) {
 		text   string
 	}{
 		{"switch not observed", func(n *nic) { n.sw.Err = errors.New("gone") }, healthy, RungSwitch, StatusInconclusive, "gone"},
+		{
+			"paused by libvirt", func(n *nic) { hung(n); n.running, n.state, n.held = false, "paused", "a migration" }, healthy,
+			RungDomain, StatusInconclusive, "paused web1 for a migration",
+		},
 		{"port not observed", func(n *nic) { n.Port = nil }, healthy, RungVLAN, StatusInconclusive, "not observed"},
 		{"FDB not known", func(n *nic) { n.fdb = fdb{err: errors.New("no dump")} }, healthy, RungMAC, StatusInconclusive, "no dump"},
 		{
@@ -281,6 +295,22 @@ func TestLadderNoFailure(t *testing.T) {
 		{
 			"gateway not asked", func(n *nic) { n.gateway = gatewayProbe{} }, healthy,
 			RungGateway, StatusInconclusive, "could not be asked",
+		},
+		{
+			"question to the gateway not seen entering", func(n *nic) { n.gateway.entered, n.gateway.heard = false, false }, healthy,
+			RungGateway, StatusInconclusive, "not seen entering the port",
+		},
+		{
+			"question to the gateway not seen entering, and no vantage", func(n *nic) { n.gateway = gatewayProbe{asGuest: true} }, macvtapNIC,
+			RungGateway, StatusInconclusive, "not seen entering the port",
+		},
+		{
+			"too busy to see the gateway's answer", func(n *nic) { n.gateway.heard, n.gateway.blind = false, true }, healthy,
+			RungGateway, StatusInconclusive, "not every frame",
+		},
+		{
+			"too busy to hear the gateway", func(n *nic) { n.gateway, n.probe.lost = gatewayProbe{asked: true}, 9 }, healthy,
+			RungGateway, StatusInconclusive, "9 frames",
 		},
 		{
 			"trunk without native", func(n *nic) { n.probe = probe{reason: "tagged", pointless: true} }, healthy,
@@ -363,7 +393,7 @@ func TestLadderNoFailure(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			n := test.start()
 			test.change(n)
-			n.climb(allSteps())
+			n.climbAll()
 			if n.problem != nil {
 				t.Fatalf("problem %s: %s", n.problem.Code, n.problem.Problem)
 			}
@@ -384,7 +414,7 @@ func TestLadderNoFailure(t *testing.T) {
 
 func TestLadderHealthy(t *testing.T) {
 	n := healthy()
-	n.climb(allSteps())
+	n.climbAll()
 	var names []RungName
 	for _, r := range n.rungs {
 		names = append(names, r.Name)
@@ -407,7 +437,63 @@ func TestLearnKnowsVLANs(t *testing.T) {
 }
 
 func TestLadderLength(t *testing.T) {
-	if got := len(allSteps()); got != ladderLength || len(Rungs()) != got {
-		t.Errorf("%d steps and %d names, want %d", got, len(Rungs()), ladderLength)
+	static, all := len(staticSteps()), len(staticSteps())+len(liveSteps())
+	if static != staticLength || all != ladderLength || len(Rungs()) != all {
+		t.Errorf("%d static steps of %d, and %d names, want %d of %d", static, all, len(Rungs()), staticLength, ladderLength)
+	}
+}
+
+// climbAll is the ladder as a run climbs it: live steps a second time, when more
+// is known.
+func (n *nic) climbAll() {
+	n.climb(staticSteps(), nil)
+	n.climbLive(liveSteps(), nil)
+	n.climbLive(liveSteps(), nil)
+}
+
+// String is a rung in a test's words.
+func (r *Rung) String() string {
+	return fmt.Sprintf("%s %s %q %q", r.Name, r.Status, r.Reason, r.Evidence)
+}
+
+// Neighbours share what is said of both, and only that.
+func TestLadderShared(t *testing.T) {
+	first, second := healthy(), healthy()
+	second.Want.Device, second.fdb.before[0].Device = "vnet1", "vnet1"
+	first.climb(staticSteps(), nil)
+	second.climb(staticSteps(), first)
+	for i, r := range second.rungs {
+		alike := reflect.DeepEqual(*r, *first.rungs[i])
+		if shared := r == first.rungs[i]; shared != alike {
+			t.Errorf("%v and %v: shared %v", r, first.rungs[i], shared)
+		}
+	}
+	if second.rungs[0] != first.rungs[0] || second.rungs[3] == first.rungs[3] {
+		t.Errorf("want the domain shared and the switch not: %v, %v", first.rungs, second.rungs)
+	}
+}
+
+// A guest that was busy for a moment is not one whose port loses frames.
+func TestConfirmLoss(t *testing.T) {
+	at := func(passed, dropped uint64) link { return link{out: flow{passed: passed, dropped: dropped}} }
+	for _, test := range []struct {
+		name  string
+		after link
+		want  Status
+	}{
+		{"goes on", at(1100, 120), StatusFail},
+		{"is over", at(1200, 101), StatusPass},
+		{"device gone", link{}, StatusPass},
+	} {
+		n := healthy()
+		n.out = flow{passed: 900, dropped: 100}
+		n.confirmLoss(at(1000, 100), test.after)
+		if got := n.judgeCounters(); got.status != test.want || len(got.evidence) == 0 {
+			t.Errorf("%s: got %+v, want %s", test.name, got, test.want)
+		}
+	}
+	n := healthy()
+	if n.confirmLoss(at(1000, 100), at(1100, 100)); n.caughtUp {
+		t.Error("a port that lost nothing has caught up")
 	}
 }

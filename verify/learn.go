@@ -6,6 +6,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -26,12 +27,16 @@ func (r *run) learn(ctx context.Context, again bool) {
 	}
 	for _, sw := range order {
 		rows, err := r.dump(ctx, sw)
-		byMAC := make(map[vnet.MAC][]Learned, len(rows))
-		for _, row := range rows {
-			byMAC[row.MAC] = append(byMAC[row.MAC], row)
-		}
+		compare := func(row Learned, mac vnet.MAC) int { return slices.Compare(row.MAC[:], mac[:]) }
+		slices.SortStableFunc(rows, func(a, b Learned) int { return compare(a, b.MAC) })
 		for _, n := range bySwitch[sw] {
-			n.learn(byMAC[n.Want.MAC], err, again)
+			mac := n.Want.MAC
+			first, _ := slices.BinarySearchFunc(rows, mac, compare)
+			end := first
+			for end < len(rows) && rows[end].MAC == mac {
+				end++
+			}
+			n.learn(rows[first:end], err, again)
 		}
 	}
 }
@@ -51,11 +56,10 @@ func (n *nic) unsettled() bool {
 }
 
 func (n *nic) learn(rows []Learned, err error, again bool) {
-	var mine []Learned
-	for _, row := range rows {
-		if n.sharesVLAN(row.VLAN) {
-			mine = append(mine, row)
-		}
+	mine := rows[:len(rows):len(rows)]
+	foreign := func(row Learned) bool { return !n.sharesVLAN(row.VLAN) }
+	if slices.ContainsFunc(rows, foreign) {
+		mine = slices.DeleteFunc(slices.Clone(rows), foreign) // another NIC may have the others
 	}
 	n.fdb.err = err
 	if again {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,9 +22,9 @@ type link struct {
 	alias string
 	// master is the index of the bridge, bond or datapath it is a port of.
 	master int
-	// dropped is how many frames on their way out of it were lost. Of a tap
-	// they are those that the guest did not take from its queue in time.
-	dropped uint64
+	// in is what came by it, and out what was sent by it. What a tap drops on
+	// the way out the guest did not take from its queue in time.
+	in, out flow
 	// up is the administrative state, carrier whether something is at the
 	// other end.
 	up, carrier bool
@@ -33,6 +34,15 @@ type link struct {
 	// sits on, and how it reaches its siblings.
 	lower int
 	mode  vnet.MacvtapMode
+}
+
+// flow is what the kernel has counted of the frames that took one way through a
+// device (struct rtnl_link_stats64): those that passed, and those that it lost.
+type flow struct{ passed, dropped, errors uint64 }
+
+// since is what was counted since before. Counters only rise.
+func (f flow) since(before flow) flow {
+	return flow{f.passed - min(before.passed, f.passed), f.dropped - min(before.dropped, f.dropped), f.errors - min(before.errors, f.errors)}
 }
 
 func (l link) macvtap() bool { return l.kind == "macvtap" || l.kind == "macvlan" }
@@ -54,20 +64,25 @@ func (ls links) byIndex(index int) (string, bool) {
 	return "", false
 }
 
-// maxDumps bounds how often an interrupted dump is tried again.
-const maxDumps = 4
+// longestPause ends the tries of [whole], after a quarter of a second in all.
+const longestPause = 128 * time.Millisecond
 
-// dumpLinks reads all devices. The dump is tried again when it was interrupted
-// by a change, because a device could be missing from it.
-func dumpLinks() (links, error) {
-	var list []netlink.Link
-	err := error(netlink.ErrDumpInterrupted)
-	for range maxDumps {
-		list, err = netlink.LinkList() //nolint:forbidigo // tried again when interrupted
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
+// whole repeats a dump that a change interrupted, as something could be missing
+// from it. The pauses grow, so that what changes comes to rest: many guests
+// that start, or another verify that makes its own devices.
+func whole[T any](dump func() ([]T, error)) ([]T, error) {
+	for pause := time.Millisecond; ; pause *= 2 {
+		list, err := dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || pause > longestPause {
+			return list, err
 		}
+		time.Sleep(pause)
 	}
+}
+
+// dumpLinks reads all devices.
+func dumpLinks() (links, error) {
+	list, err := whole(netlink.LinkList) //nolint:forbidigo // tried again when interrupted
 	if err != nil {
 		return nil, fmt.Errorf("list the host's devices: %w", err)
 	}
@@ -90,8 +105,8 @@ func newLink(l netlink.Link) link {
 		carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		lower:   a.ParentIndex,
 	}
-	if a.Statistics != nil {
-		out.dropped = a.Statistics.TxDropped
+	if s := a.Statistics; s != nil {
+		out.in, out.out = flow{s.RxPackets, s.RxDropped, s.RxErrors}, flow{s.TxPackets, s.TxDropped, s.TxErrors}
 	}
 	switch v := l.(type) {
 	case *netlink.Macvtap:

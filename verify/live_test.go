@@ -237,6 +237,27 @@ func TestRunGuestsVanish(t *testing.T) {
 	}
 }
 
+// A guest that libvirt has paused, for a migration say, is no fault, and nor are
+// its pairs.
+func TestRunHeldGuest(t *testing.T) {
+	s := newSite(t)
+	s.network("red", ovs0, 20, "10.0.20.0/24")
+	s.tapGuest("web1", "red", "10.0.20.11/24")
+	s.tapGuest("web2", "red", "10.0.20.12/24")
+	web1 := s.guest("web1")
+	web1.Running, web1.State, web1.Held = false, "paused", "a migration"
+	s.fakes["web1"].deaf.Store(true)
+	report := s.verify()
+	if report.Verdict() != VerdictInconclusive || len(report.Problems) > 0 {
+		t.Errorf("want inconclusive, and no problem:\n%s", brief(report))
+	}
+	for _, p := range report.Pairs {
+		if p.Status != StatusNotReached {
+			t.Errorf("%s -> %s: %s %s", p.From, p.To, p.Status, p.Reason)
+		}
+	}
+}
+
 // A vantage that goes away makes everybody silent, and nobody guilty.
 func TestRunVantageVanishes(t *testing.T) {
 	s := newSite(t)

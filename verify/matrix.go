@@ -6,6 +6,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"time"
 
@@ -37,12 +38,21 @@ type matrix struct {
 	speakers []*nic
 	// stranger is a MAC that nobody has.
 	stranger vnet.MAC
+	// owed is how many of the requests sent last are not answered yet, and
+	// flooding whether there were frames among them that all of a VLAN may get.
+	owed     int
+	flooding bool
 }
 
 // crossTraffic tries the pairs, and the gateways as the guests.
 func (r *run) crossTraffic(ctx context.Context) error {
 	r.opts.Progress("letting the guests speak to each other")
 	r.pairs = slices.DeleteFunc(choosePairs(r.nics, r.opts.Full), func(p *pair) bool { return r.overruled(p.from, p.to, p.expect) })
+	return r.sendAsGuests(ctx)
+}
+
+// sendAsGuests tries r.pairs, and the gateways.
+func (r *run) sendAsGuests(ctx context.Context) error {
 	m := &matrix{run: r, byDevice: map[int]*nic{}, byMAC: map[vnet.MAC][]*nic{}, byEnds: map[[2]int]*pair{}}
 	for _, n := range r.nics {
 		m.byMAC[n.Want.MAC] = append(m.byMAC[n.Want.MAC], n)
@@ -60,7 +70,11 @@ func (r *run) crossTraffic(ctx context.Context) error {
 		return nil
 	}
 	err := m.exchange(ctx)
-	if r.blind = m.watch.lost() > 0; r.blind {
+	r.blind = m.watch.lost() > 0
+	for _, n := range r.nics {
+		n.gateway.blind = r.blind
+	}
+	if r.blind {
 		r.limit("isolation is not proved", errors.New("the host was too busy to watch every frame: try again, or name guests"))
 	}
 	return errors.Join(err, m.close())
@@ -73,7 +87,7 @@ func (m *matrix) open() (err error) {
 	if m.injector, err = openInjector(); err != nil {
 		return err
 	}
-	if m.watch, err = openSocket(0, false); err != nil {
+	if m.watch, err = listen(listening{filter: filterWithout(m.injector.index), snap: snapLength}); err != nil {
 		return errors.Join(err, m.injector.close())
 	}
 	if m.sender, err = openSender(); err != nil {
@@ -113,6 +127,9 @@ func (m *matrix) chooseSpeakers() []*nic {
 // exchange sends in rounds over one window, and once more, slowly, for those
 // that should have arrived and did not.
 func (m *matrix) exchange(ctx context.Context) error {
+	for _, s := range m.segments {
+		s.chooseAskers()
+	}
 	window := m.opts.Timing.WindowMin
 	start := time.Now()
 	for round := range rounds {
@@ -124,13 +141,18 @@ func (m *matrix) exchange(ctx context.Context) error {
 			return err
 		}
 	}
-	if !m.pending() {
+	if !m.pending() || m.opts.survey {
 		return nil
 	}
-	return m.tracing(ctx, m.unheard(), m.confirm)
+	err := m.tracing(ctx, m.unheard(), m.confirm)
+	if err == nil {
+		m.tracePairs(ctx)
+	}
+	return err
 }
 
-// confirm tries those again, slowly, that should have arrived and did not.
+// confirm tries those again, slowly, that should have arrived and did not, and
+// ends as soon as they have: nothing is sent that must stay away.
 func (m *matrix) confirm(ctx context.Context) error {
 	for _, window := range m.opts.Timing.Confirm {
 		if !m.pending() {
@@ -139,7 +161,7 @@ func (m *matrix) confirm(ctx context.Context) error {
 		if err := m.sendRound(ctx, rounds); err != nil {
 			return err
 		}
-		if err := m.listen(ctx, time.Now().Add(window)); err != nil {
+		if err := m.takeWhile(ctx, time.Now().Add(window), m.pending); err != nil {
 			return err
 		}
 	}
@@ -149,16 +171,23 @@ func (m *matrix) confirm(ctx context.Context) error {
 // listen watches until the time is over or, when nothing need be seen to stay
 // away, everything has arrived.
 func (m *matrix) listen(ctx context.Context, until time.Time) error {
-	apart := false
-	for _, p := range m.pairs {
-		apart = apart || p.expect == ExpectIsolation
-	}
+	apart := slices.ContainsFunc(m.pairs, func(p *pair) bool { return p.expect == ExpectIsolation })
+	return m.takeWhile(ctx, until, func() bool { return apart || m.pending() })
+}
+
+// takeWhile takes what comes until the time is over or more says that it is
+// enough.
+func (m *matrix) takeWhile(ctx context.Context, until time.Time, more func() bool) error {
 	return m.watch.receive(ctx, until, func(frames []seen) bool {
-		for _, s := range frames {
-			m.take(s)
-		}
-		return apart || m.pending()
+		m.takeAll(frames)
+		return more()
 	})
+}
+
+func (m *matrix) takeAll(frames []seen) {
+	for i := range frames {
+		m.take(&frames[i])
+	}
 }
 
 // pending reports whether something that should arrive has not.
@@ -169,7 +198,7 @@ func (m *matrix) pending() bool {
 		}
 	}
 	for _, n := range m.nics {
-		if n.gateway.asGuest && !n.gateway.heard {
+		if m.askGateway(n) {
 			return true
 		}
 	}
@@ -181,33 +210,62 @@ func (m *matrix) reachable(p *pair) bool {
 }
 
 // sendRound sends what is still to be sent. Between batches it reads what came,
-// so that nothing is lost of it.
+// so that nothing is lost of it, and waits a moment for the answers that are
+// owed: guests are not asked faster than they answer, nor is a VLAN flooded.
 func (m *matrix) sendRound(ctx context.Context, round int) error {
-	packets := m.roundOf(round)
-	for len(packets) > 0 {
-		n := min(len(packets), batch)
-		if err := m.sender.send(packets[:n]); err != nil {
+	next := make([]packet, 0, batch)
+	send := func() error {
+		if err := m.sender.send(next); err != nil {
 			return err
 		}
-		packets = packets[n:]
-		if err := m.listen(ctx, time.Now().Add(time.Millisecond)); err != nil {
+		next = next[:0]
+		more := func() bool { return m.flooding || m.owed > 0 }
+		if err := m.takeWhile(ctx, time.Now().Add(time.Millisecond), more); err != nil {
 			return err
+		}
+		m.owed, m.flooding = 0, false
+		return m.watch.drain(m.takeAll)
+	}
+	for p := range m.roundOf(round) {
+		if next = append(next, p); len(next) == batch {
+			if err := send(); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return send()
 }
 
-func (m *matrix) roundOf(round int) []packet {
-	var packets []packet
-	for _, p := range m.pairs {
-		switch {
-		case p.expect == ExpectReach && m.reachable(p) && !p.done():
-			packets = append(packets, m.request(p))
-		case p.expect == ExpectIsolation && round < apartRounds && p.from.speaks() && p.to.plugged():
-			packets = append(packets, m.request(p))
+// roundOf makes the packets of a round one by one: of thousands of pairs they
+// are too many to hold.
+func (m *matrix) roundOf(round int) iter.Seq[packet] {
+	return func(yield func(packet) bool) {
+		for _, p := range m.pairs {
+			switch {
+			case p.expect == ExpectReach && m.reachable(p) && !p.done():
+				m.owed++
+			case p.expect == ExpectIsolation && round < apartRounds && p.from.speaks() && p.to.plugged():
+				m.flooding = true
+			default:
+				continue
+			}
+			if !yield(m.request(p)) {
+				return
+			}
+		}
+		for _, p := range m.others(round) {
+			m.flooding = true
+			if !yield(p) {
+				return
+			}
 		}
 	}
-	if round < apartRounds {
+}
+
+// others are the packets of a round that are of no pair.
+func (m *matrix) others(round int) []packet {
+	var packets []packet
+	if round < apartRounds && len(m.pairs) > 0 {
 		for _, n := range m.speakers {
 			packets = append(packets, m.shout(n))
 		}
@@ -268,21 +326,29 @@ func (m *matrix) controls() []packet {
 	return packets
 }
 
-// askGateway reports whether the gateway is still to be asked as the guest. A
-// gateway that does not answer the vantage either is not asked by everybody.
+// askGateway reports whether the gateway is still to be asked as the guest. With
+// an IPv6 address it is only when it does not answer the vantage.
 func (m *matrix) askGateway(n *nic) bool {
-	gw := n.network.Gateway
-	dead := n.gateway.asked && !n.gateway.answered
-	return gw.Is4() && n.address.Addr.IsValid() && gw != n.address.Addr && n.sound() && n.speaks() &&
-		(n.segment != nil || n.macvtap()) && !dead && !n.gateway.heard
+	switch {
+	case n.gateway.heard:
+		return false
+	case n.gatewayDead():
+		return n.segment.asksAs(n)
+	}
+	return n.network.Gateway.Is4() && n.asksGateway() && (n.segment != nil || n.macvtap())
 }
 
 func (m *matrix) gatewayRequest(n *nic) packet {
 	n.gateway.asGuest = true
+	gw := n.network.Gateway
 	f := frame{
 		kind: frameARPRequest, dst: broadcast, src: n.Want.MAC, senderMAC: n.Want.MAC,
-		sender: n.address.Addr, target: n.network.Gateway,
+		sender: n.own(gw.Is6()), target: gw,
 		token: newToken(m.id, purposeGateway, n.index, n.index),
+	}
+	if gw.Is6() {
+		f.kind = frameSolicitation
+		_, f.dst = solicitedNode(gw)
 	}
 	if n.segment != nil && n.segment.gateway != nil && !n.segment.gateway.mac.IsZero() {
 		f.dst = n.segment.gateway.mac

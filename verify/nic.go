@@ -21,8 +21,12 @@ type nic struct {
 	// running and state are of the guest.
 	running bool
 	state   string
+	// held is what libvirt has paused the guest for, or empty.
+	held string
 	// down is whether the guest is expected not to run.
 	down bool
+	// away is the host that the guest is on, or empty for this one.
+	away string
 	// network is the NIC's, or a zero Network when the inventory lacks it.
 	network *vnet.Network
 	// sw is the switch it should be on, or nil when the inventory lacks it.
@@ -60,6 +64,12 @@ type nic struct {
 	latency *Latency
 	// vanished says what became of its device during the run, or is empty.
 	vanished string
+	// counted is whether the device was looked at again at the end; in and out
+	// are what it counted meanwhile.
+	counted bool
+	// caughtUp is whether it lost frames meanwhile, and none since.
+	caughtUp bool
+	in, out  flow
 	gateway  gatewayProbe
 	fdb      fdb
 	// drops are what dropped frames to or from it while it was silent, and
@@ -67,7 +77,7 @@ type nic struct {
 	drops   []Drop
 	untaken uint64
 
-	rungs   []Rung
+	rungs   []*Rung
 	problem *Problem
 }
 
@@ -96,9 +106,11 @@ type probe struct {
 type gatewayProbe struct {
 	// asked and answered are of the vantage, icmp whether it answered echo too.
 	asked, answered, icmp bool
-	// asGuest is whether it was asked as the guest, and heard whether its
-	// answer arrived at the guest's port.
-	asGuest, heard bool
+	// asGuest is whether it was asked as the guest, entered whether a question
+	// was seen at the guest's port, and heard whether the answer arrived there.
+	asGuest, entered, heard bool
+	// blind is whether frames at the ports went by unseen meanwhile.
+	blind bool
 }
 
 // fdb is what the switch has learned of a NIC's MAC in the NIC's VLANs.
@@ -189,10 +201,18 @@ func (n *nic) status() Status {
 
 // newNICs makes the NICs of the inventory ready to be tested, in a fixed order.
 func newNICs(inv Inventory, host links, opts Options) []*nic {
-	var all []*nic
+	count := 0
+	for _, g := range inv.Guests {
+		count += len(g.NICs)
+	}
+	all := make([]*nic, 0, count)
+	unknown := &vnet.Network{}
 	for _, g := range inv.Guests {
 		for i := range g.NICs {
-			n := &nic{NIC: &g.NICs[i], guest: g.Ref, running: g.Running, state: g.State, down: g.Down}
+			n := &nic{
+				NIC: &g.NICs[i], guest: g.Ref, running: g.Running, state: g.State, held: g.Held, down: g.Down,
+				network: unknown, away: g.Host,
+			}
 			n.attach(inv, host)
 			n.address6 = n.globalIPv6()
 			n.selected = wanted(opts.Guests, g.Ref.Name) && wanted(opts.Networks, n.Want.Network)
@@ -213,7 +233,6 @@ func wanted(names []string, name string) bool {
 
 // attach fills in what the inventory and the host have about the NIC.
 func (n *nic) attach(inv Inventory, host links) {
-	n.network = &vnet.Network{}
 	if i := slices.IndexFunc(inv.Networks, func(w vnet.Network) bool { return w.Name == n.Want.Network }); i >= 0 {
 		n.network = &inv.Networks[i]
 	}
@@ -224,7 +243,10 @@ func (n *nic) attach(inv Inventory, host links) {
 	if n.Want.Device == "" {
 		return
 	}
-	if n.link, n.hasLink = host[n.Want.Device]; n.hasLink && n.link.lower != 0 {
+	if n.away == "" {
+		n.link, n.hasLink = host[n.Want.Device]
+	}
+	if n.hasLink && n.link.lower != 0 {
 		n.lower, _ = host.byIndex(n.link.lower)
 	}
 	for _, a := range n.Addresses {
@@ -242,24 +264,42 @@ type place struct {
 	sw, lower string
 	spans     string
 	vlan      vnet.VLANID
-	mac       vnet.MAC
 }
 
 func findTwins(all []*nic) {
-	byPlace := map[place][]*nic{}
+	byMAC := make([]*nic, 0, len(all))
 	for _, n := range all {
-		if n.running && n.hasLink && !n.Want.MAC.IsZero() {
-			p := place{n.Want.Switch, n.lower, n.spans(), n.pvid(), n.Want.MAC}
-			byPlace[p] = append(byPlace[p], n)
+		if n.running && (n.hasLink || n.away != "" && n.overlay()) && !n.Want.MAC.IsZero() {
+			byMAC = append(byMAC, n)
 		}
 	}
-	for p, same := range byPlace {
+	slices.SortStableFunc(byMAC, func(a, b *nic) int { return slices.Compare(a.Want.MAC[:], b.Want.MAC[:]) })
+	for len(byMAC) > 0 {
+		end := 1
+		for end < len(byMAC) && byMAC[end].Want.MAC == byMAC[0].Want.MAC {
+			end++
+		}
+		if end > 1 {
+			noteTwins(byMAC[:end])
+		}
+		byMAC = byMAC[end:]
+	}
+}
+
+// noteTwins tells those of the same MAC that are in the same place.
+func noteTwins(same []*nic) {
+	byPlace := map[place][]*nic{}
+	for _, n := range same {
+		p := place{n.Want.Switch, n.lower, n.spans(), n.pvid()}
+		byPlace[p] = append(byPlace[p], n)
+	}
+	for _, same := range byPlace {
 		if len(same) < 2 {
 			continue
 		}
 		var twins []string
 		for _, n := range same {
-			twins = append(twins, n.subject()+" has "+p.mac.String())
+			twins = append(twins, n.subject()+" has "+n.Want.MAC.String())
 		}
 		for _, n := range same {
 			n.twins = twins

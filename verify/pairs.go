@@ -32,7 +32,7 @@ func (r *run) judgePairs() ([]PairResult, []*Problem) {
 		if p.expect == ExpectIsolation {
 			p.judgeApart(&result, control(p.to, heard), r.blind)
 		} else {
-			p.judgeReach(&result)
+			p.judgeReach(&result, r.blind)
 		}
 		p.pardon(&result)
 		if problem := p.problem(result); problem != nil {
@@ -74,7 +74,14 @@ func control(n *nic, heard map[*nic]*nic) string {
 	return ""
 }
 
-func (p *pair) judgeReach(result *PairResult) {
+// The reasons why silence proves nothing: nothing shows that a question was sent
+// at all, or an answer may have been among what was not seen.
+const (
+	notEntered = "the frame was not seen entering the port"
+	unwatched  = "not every frame at the ports was seen"
+)
+
+func (p *pair) judgeReach(result *PairResult, blind bool) {
 	switch {
 	case !p.from.sound() || !p.to.sound():
 		result.Status, result.Cause = StatusNotReached, p.brokenEnd((*nic).sound)
@@ -82,6 +89,10 @@ func (p *pair) judgeReach(result *PairResult) {
 		result.Status = StatusPass
 	case p.delivered() && !p.to.address.Addr.IsValid():
 		result.Status, result.Reason = StatusPass, "delivered; there is no address to ask for an answer"
+	case blind:
+		result.Status, result.Reason = StatusInconclusive, unwatched
+	case p.arp && intended(p.from.drops, p.from.Want.MAC, p.to.Want.MAC) != "":
+		result.Status, result.Reason = StatusSkip, intended(p.from.drops, p.from.Want.MAC, p.to.Want.MAC)+" drops ICMP between the two"
 	case p.arp:
 		result.Status, result.Reason = StatusFail, "answers ARP and not ICMP: a filter between the two drops IP"
 	case p.delivered():
@@ -89,7 +100,7 @@ func (p *pair) judgeReach(result *PairResult) {
 	case !p.from.speaks():
 		p.unspoken(result)
 	case !p.entered:
-		result.Status, result.Reason = StatusInconclusive, "the frame was not seen entering the port"
+		result.Status, result.Reason = StatusInconclusive, notEntered
 	default:
 		result.Status, result.Reason = StatusFail, "the frame entered the switch and was not delivered"
 	}
@@ -106,9 +117,9 @@ func (p *pair) judgeApart(result *PairResult, control string, blind bool) {
 	case !p.from.speaks():
 		p.unspoken(result)
 	case !p.entered:
-		result.Status, result.Reason = StatusInconclusive, "the frame was not seen entering the port"
+		result.Status, result.Reason = StatusInconclusive, notEntered
 	case blind:
-		result.Status, result.Reason = StatusInconclusive, "not every frame at the ports was seen"
+		result.Status, result.Reason = StatusInconclusive, unwatched
 	case control == "":
 		result.Status, result.Reason = StatusInconclusive, "no control: nothing shows that "+p.to.guest.Name+" hears anybody"
 	default:
@@ -147,10 +158,9 @@ func (p *pair) brokenBy(good func(*nic) bool) *Problem {
 // problem attributes a failed pair: to the port in the wrong place that lets it
 // leak, or to the pair itself. Pairs of the same two networks are one problem.
 func (p *pair) problem(result PairResult) *Problem {
-	line := fmt.Sprintf("%s -> %s", result.From, result.To)
 	switch result.Status {
 	case StatusLeak:
-		line += ": delivered as " + strings.Join(result.Delivered, " and ")
+		line := result.ends() + ": delivered as " + strings.Join(result.Delivered, " and ")
 		for _, n := range []*nic{p.from, p.to} {
 			if !n.wired() {
 				n.problem.Leaks = append(n.problem.Leaks, line)
@@ -166,13 +176,16 @@ func (p *pair) problem(result PairResult) *Problem {
 			code, got = CodeNotDelivered, "not delivered"
 		}
 		problem := p.newProblem(code, "frames delivered and answered", got, p.showSwitch())
-		problem.Evidence = []string{line + ": " + result.Reason}
+		problem.Evidence = []string{result.ends() + ": " + result.Reason}
 		p.blameRule(problem)
 		return problem
 	case StatusPass, StatusSkip, StatusNotReached, StatusInconclusive:
 	}
 	return nil
 }
+
+// ends names the two NICs.
+func (r PairResult) ends() string { return fmt.Sprintf("%s -> %s", r.From, r.To) }
 
 func (p *pair) newProblem(code, want, got, fix string) *Problem {
 	subject := "network " + p.from.Want.Network
@@ -193,6 +206,8 @@ func (p *pair) showSwitch() string {
 	switch {
 	case n.macvtap():
 		return "ip -d link show " + n.Want.Device
+	case n.overlay():
+		return fmt.Sprintf("ovn-nbctl acl-list %s; ovn-nbctl show %[1]s", quoted(n.Want.Network))
 	case n.sw != nil && n.sw.Driver == vnet.DriverOVS:
 		return fmt.Sprintf("ovs-appctl ofproto/trace %s in_port=%s,dl_src=%s,dl_dst=%s",
 			n.Want.Switch, n.Want.Device, n.Want.MAC, p.to.Want.MAC)

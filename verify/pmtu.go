@@ -75,7 +75,7 @@ func (r *run) tryFullLength(ctx context.Context) error {
 	all, err := r.watchPorts(ctx, silent, take, func(ctx context.Context) error {
 		return r.each(func(s *segment) error { return s.confirmLengths(ctx, r.opts.Timing) })
 	})
-	for _, n := range silent {
+	for _, n := range here(silent) {
 		n.length.watched = all
 	}
 	return err

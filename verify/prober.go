@@ -4,8 +4,8 @@
 package verify
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"time"
 
@@ -19,6 +19,8 @@ const asks = 3
 type prober struct {
 	socket *socket
 	device int
+	// place is the segment's name.
+	place string
 	// mtu is the device's.
 	mtu int
 	mac vnet.MAC
@@ -28,6 +30,9 @@ type prober struct {
 	source, source6 netip.Addr
 	run             uint32
 	timing          Timing
+	// unseen is whether the switch answers ARP in the guests' place, so that they do
+	// not learn from being asked who asks.
+	unseen bool
 
 	// nics are the segment's by MAC, and owners by the address each should have.
 	nics   map[vnet.MAC]*nic
@@ -54,6 +59,8 @@ type target struct {
 	addr netip.Addr
 	// wantICMP asks for an ICMP echo after ARP.
 	wantICMP bool
+	// via is the device that it is asked out of, or zero for the vantage.
+	via int
 
 	// arp is whether it answered ARP, or for an IPv6 address neighbour
 	// discovery.
@@ -79,10 +86,7 @@ type asking struct {
 	slowest time.Duration
 	// rouse makes every request come with more, see [prober.rousers].
 	rouse bool
-	// next are the frames to be sent next, and data their bytes.
-	next    []packet
-	data    []byte
-	sendErr error
+	out   *outbox
 }
 
 // ask asks every target that has not answered yet, up to three times in a
@@ -109,6 +113,8 @@ func (p *prober) newAsking(targets []*target) *asking {
 }
 
 func (r *asking) ask(ctx context.Context, targets []*target, window time.Duration) error {
+	r.out, ctx = newOutbox(ctx, r.socket)
+	defer r.out.close()
 	r.replies = asks*len(targets) + batch
 	start := time.Now()
 	for round := 1; round <= asks && r.pending > 0; round++ {
@@ -136,10 +142,13 @@ func (r *asking) listen(ctx context.Context, until time.Time) error {
 	}
 	err := r.socket.receive(ctx, until, func(frames []seen) bool {
 		r.handle(frames)
-		r.flush()
-		return r.pending > 0 && r.sendErr == nil
+		r.out.flush()
+		return r.pending > 0
 	})
-	return errors.Join(err, r.sendErr)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // sending failed, or we are to end
+	}
+	return err
 }
 
 func (p *prober) token(t *target) token {
@@ -161,42 +170,24 @@ func (r *asking) request(targets []*target) error {
 		if t.firstAsk.IsZero() {
 			t.firstAsk = now
 		}
-		r.add(r.requestTo(t))
-		if r.rouse && !t.arp {
+		r.addRequest(t)
+		if r.rouse && (!t.arp || r.unseen) {
 			r.addRousers(t)
 		}
-		for len(r.next) >= batch {
-			r.flush()
+		for r.out.waiting() >= batch {
+			r.out.flush()
 			if err := r.socket.poll(r.handle); err != nil {
 				return err
 			}
 			now = time.Now()
 		}
 	}
-	r.flush()
-	return r.sendErr
+	r.out.flush()
+	return nil
 }
 
 // add puts f into the next batch.
-func (r *asking) add(f frame) {
-	length := f.size()
-	if len(r.data)+length > cap(r.data) {
-		r.data = make([]byte, 0, max(2*batch*snapLength, length)) // what is to be sent keeps the old one
-	}
-	r.data = r.data[:len(r.data)+length]
-	data := r.data[len(r.data)-length:]
-	clear(data)
-	f.put(data)
-	r.next = append(r.next, packet{device: r.device, data: data})
-}
-
-// flush sends what is to be sent next.
-func (r *asking) flush() {
-	if r.sendErr == nil {
-		r.sendErr = r.socket.send(r.next)
-	}
-	r.next, r.data = r.next[:0], r.data[:0]
-}
+func (r *asking) add(f frame) { r.out.put(r.device, f) }
 
 // requestTo is an ARP request to the target alone, or a neighbour solicitation,
 // or an ICMP echo once it has answered that. From the request it learns who
@@ -284,8 +275,11 @@ func (p *prober) hear(s *seen) {
 func (r *asking) arpAnswer(s *seen) {
 	mac := s.stationMAC()
 	t := r.find(mac, s.sender)
-	if t == nil || t.arp {
+	switch {
+	case t == nil || t.arp:
 		return
+	case !t.mac.IsZero() && s.src != mac:
+		return // another says it in the guest's name, as a router may in another's
 	}
 	stranger := t.mac.IsZero() // it was asked without our address
 	t.arp, t.mac = true, mac
@@ -298,7 +292,21 @@ func (r *asking) arpAnswer(s *seen) {
 		introduction.arp = false
 		r.add(r.requestTo(&introduction))
 	}
-	r.add(r.requestTo(t))
+	r.addRequest(t)
+}
+
+// addRequest adds the next frame to the target. A guest that did not see who
+// asked for its address may still know ours from another run, at another MAC, and
+// so may one that does not answer an echo: before that it is told (RFC 5227
+// section 2.3, to it alone).
+func (r *asking) addRequest(t *target) {
+	if (r.unseen || r.rouse) && t.arp && t.addr.Is4() && r.source.IsValid() {
+		r.add(frame{
+			kind: frameARPRequest, dst: t.mac, src: r.mac, senderMAC: r.mac, sender: r.source, target: r.source,
+			token: newToken(r.run, purposeRouse, t.index, t.index),
+		})
+	}
+	r.out.put(cmp.Or(t.via, r.device), r.requestTo(t))
 }
 
 // find returns the target at an address of a MAC, or at one whose MAC was not

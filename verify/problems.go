@@ -62,13 +62,19 @@ func joinGuests(nics []*nic) {
 	}
 }
 
+// unplugged reports whether the NIC's port is on no switch.
+func (n *nic) unplugged() bool {
+	return n.brokenAt(RungSwitch) && n.problem.Code == CodeWrongBridge && n.Port != nil && n.Port.Switch == ""
+}
+
 // joinPorts makes what many ports of a switch have lost at once, such as their
-// guards with the table that they were in, one problem of the switch.
+// guards with the table that they were in, or the switch itself with a bridge
+// that was made anew, one problem of the switch.
 func joinPorts(nics []*nic) {
 	type loss struct{ sw, got string }
 	lost := map[loss][]*nic{}
 	for _, n := range nics {
-		if n.brokenAt(RungSettings) {
+		if n.brokenAt(RungSettings) || n.unplugged() {
 			l := loss{n.Want.Switch, n.problem.Got}
 			lost[l] = append(lost[l], n)
 		}
@@ -76,7 +82,10 @@ func joinPorts(nics []*nic) {
 	for l, all := range lost {
 		for _, n := range all {
 			if len(all) > 1 {
-				n.problem.Subject, n.problem.Want, n.problem.Fix = "switch "+l.sw, "what the network of each port says", "virt-vnet repair"
+				n.problem.Subject, n.problem.Fix = "switch "+l.sw, "virt-vnet repair"
+			}
+			if len(all) > 1 && n.brokenAt(RungSettings) {
+				n.problem.Want = "what the network of each port says"
 			}
 		}
 	}

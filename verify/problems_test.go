@@ -19,7 +19,7 @@ func members(number int, spoil func(i int, n *nic)) []*nic {
 		n.guest.Name, n.Want.Device, n.selected, n.segment = fmt.Sprintf("web%d", i), fmt.Sprintf("vnet%d", i), true, s
 		n.fdb.before[0].Device = n.Want.Device
 		spoil(i, n)
-		n.climb(allSteps())
+		n.climbAll()
 		s.nics = append(s.nics, n)
 	}
 	return s.nics
@@ -55,6 +55,17 @@ func TestUnite(t *testing.T) {
 			}
 		}), manyAlike, 1, "guest web0, NIC vnet0"},
 		{"a fault of each", members(manyAlike, func(_ int, n *nic) { n.link.up = false }), manyAlike, 1, "guest web0, NIC vnet0"},
+		{"ports of a bridge made anew", members(2, func(_ int, n *nic) { n.Port.Switch = "" }), 1, 2, "switch ovs0"},
+		{"a port on no switch", members(2, func(i int, n *nic) {
+			if i > 0 {
+				n.Port.Switch = ""
+			}
+		}), 1, 1, "guest web1, NIC vnet1"},
+		{"macvtaps on one device", members(2, func(_ int, n *nic) {
+			guest, device := n.guest, n.Want.Device
+			*n = *macvtapNIC()
+			n.guest, n.Want.Device, n.selected, n.link.carrier, n.host = guest, device, true, false, links{"eth1": {up: true}}
+		}), 1, 2, "uplink eth1"},
 		{"an uplink of all", members(manyAlike, func(_ int, n *nic) { n.sw.UplinkPort = &UplinkPort{} }), 1, manyAlike, "uplink eth0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -90,13 +90,14 @@ const (
 	RungUplink     RungName = "uplink"     // the switch's way out, or its tunnels, is up and carries the VLAN
 	RungGateway    RungName = "gateway"    // reaches its gateway
 	RungPathMTU    RungName = "pmtu"       // frames of full length pass
+	RungCounters   RungName = "counters"   // the port loses no frames
 )
 
 // Rungs returns the names of all rungs in their order.
 func Rungs() []RungName {
 	return []RungName{
 		RungDomain, RungNIC, RungLink, RungSwitch, RungForwarding, RungVLAN, RungIsolated, RungSettings, RungMTU,
-		RungMAC, RungAddress, RungARP, RungND, RungICMP, RungUplink, RungGateway, RungPathMTU,
+		RungMAC, RungAddress, RungARP, RungND, RungICMP, RungUplink, RungGateway, RungPathMTU, RungCounters,
 	}
 }
 
@@ -130,6 +131,8 @@ func (e Endpoint) compare(o Endpoint) int {
 type NICResult struct {
 	Endpoint
 
+	// Host is where the guest is, or empty for the host that verify ran on.
+	Host      string `json:"host,omitempty"`
 	Portgroup string `json:"portgroup,omitempty"`
 	Switch    string `json:"switch,omitempty"`
 	// VLAN is what the port should be in, such as "access 20", or empty for a
@@ -151,10 +154,12 @@ type NICResult struct {
 	// there was none.
 	Latency *Latency `json:"latency,omitempty"`
 	// ReachableAfter is when a NIC that a run waited for came up: the time since
-	// the guest began to run where that is known, or since the run began. It is
+	// the guest began to run where that is known, or since the wait began. It is
 	// zero when it was up at the first look, and when it never came up.
 	ReachableAfter time.Duration `json:"reachableAfterNanoseconds,omitempty"`
-	Rungs          []Rung        `json:"rungs"`
+	// Rungs are the ladder from its foot. NICs share those that are alike: do
+	// not change what they point to.
+	Rungs []*Rung `json:"rungs"`
 }
 
 // Latency is the time that ICMP echo answers took, and how many did not come.
@@ -198,7 +203,7 @@ type CheckResult struct {
 func (n NICResult) Rung(name RungName) Rung {
 	for _, r := range n.Rungs {
 		if r.Name == name {
-			return r
+			return *r
 		}
 	}
 	return Rung{Name: name, Status: StatusNotReached}
@@ -271,13 +276,25 @@ type Waived struct {
 // [VerdictFail]. What is waived counts for nothing.
 func (r Report) Verdict() Verdict {
 	verdict := VerdictPass
-	if len(r.NICs) == 0 || len(r.Limits) > 0 {
-		verdict = VerdictInconclusive
+	for _, s := range r.counted() {
+		verdict = worse(verdict, s)
 	}
+	return verdict
+}
+
+// Untold reports whether something could not be told, whatever failed.
+func (r Report) Untold() bool { return slices.Contains(r.counted(), StatusInconclusive) }
+
+// counted are the results that make up the verdict.
+func (r Report) counted() []Status {
+	var list []Status
 	add := func(s Status, waived bool) {
 		if !waived {
-			verdict = worse(verdict, s)
+			list = append(list, s)
 		}
+	}
+	if len(r.NICs) == 0 || len(r.Limits) > 0 {
+		add(StatusInconclusive, false)
 	}
 	for _, n := range r.NICs {
 		add(n.Status, n.Waived)
@@ -294,7 +311,7 @@ func (r Report) Verdict() Verdict {
 			add(StatusFail, p.Waived != nil)
 		}
 	}
-	return verdict
+	return list
 }
 
 func worse(v Verdict, s Status) Verdict {

@@ -31,6 +31,8 @@ type run struct {
 	segments []*segment
 	pairs    []*pair
 	checks   []*check
+	// traces is how many packets were traced.
+	traces int
 	// blind is whether frames at the ports went by unseen.
 	blind  bool
 	limits []string
@@ -44,8 +46,8 @@ type run struct {
 // switches, and CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN) to send as the guests.
 // What cannot be done without is named in the report, and everything else is
 // still done. The error says that nothing could be told at all, or that ctx
-// ended; or, with a complete report, that something of the run's own could not
-// be removed.
+// ended; or, with a complete report, which has a Version, that something of the
+// run's own could not be removed.
 func Run(ctx context.Context, inv Inventory, opts Options) (Report, error) {
 	opts.defaults()
 	started, clock := opts.Now(), time.Now()
@@ -53,7 +55,7 @@ func Run(ctx context.Context, inv Inventory, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{opts: opts, inventory: inv, host: host, nics: newNICs(inv, host, opts)}
+	r := &run{opts: opts, inventory: inv, host: host, nics: newNICs(inv, host, opts), limits: slices.Clone(inv.Limits)}
 	if len(r.nics) > maxNICs {
 		return Report{}, fmt.Errorf("%d NICs are too many for one run: name guests or networks, at most %d", len(r.nics), maxNICs)
 	}
@@ -80,10 +82,7 @@ func newRunID() (uint32, error) {
 
 // examine does the whole work on r.nics and r.pairs.
 func (r *run) examine(ctx context.Context) error {
-	steps := staticSteps()
-	for _, n := range r.nics {
-		n.climb(steps)
-	}
+	r.climbStatic()
 	r.opts.Progress("what the switches have learned")
 	r.learn(ctx, false)
 	r.noteOverlays()
@@ -103,9 +102,11 @@ func (r *run) examine(ctx context.Context) error {
 	if err := r.noteVanished(); err != nil {
 		return err
 	}
-	steps = allSteps()
+	if err := r.confirmLosses(ctx); err != nil {
+		return err
+	}
+	r.climbLive()
 	for _, n := range r.nics {
-		n.climb(steps)
 		n.pardon()
 	}
 	r.joinProblems()
@@ -130,11 +131,28 @@ func (r *run) probe(ctx context.Context) error {
 // climbOnce says, as far as is known by now, whose name frames may be sent in.
 func (r *run) climbOnce(ctx context.Context) error {
 	r.learn(ctx, true)
-	steps := allSteps()
-	for _, n := range r.nics {
-		n.climb(steps)
-	}
+	r.climbLive()
 	return ctx.Err()
+}
+
+// climbStatic compares what was collected of every NIC with what is wanted.
+func (r *run) climbStatic() {
+	steps := staticSteps()
+	var last *nic
+	for _, n := range r.nics {
+		n.climb(steps, last)
+		last = n
+	}
+}
+
+// climbLive judges what the probes have shown by now.
+func (r *run) climbLive() {
+	steps := liveSteps()
+	var last *nic
+	for _, n := range r.nics {
+		n.climbLive(steps, last)
+		last = n
+	}
 }
 
 // limit notes what could not be looked at.
@@ -176,7 +194,9 @@ func (r *run) openSegments(ctx context.Context) {
 	for i, s := range r.segments {
 		if err := errs[i]; err != nil {
 			err = fmt.Errorf("no vantage in %s: %w", s, err)
-			r.limit("guests are not probed", err)
+			if s.selected() { // else the report is not about it
+				r.limit("guests are not probed", err)
+			}
 			for _, n := range s.nics {
 				n.probe.reason = err.Error()
 			}
@@ -223,6 +243,9 @@ func (r *run) ask(ctx context.Context) error {
 		})
 	})
 	r.noteGateways()
+	if err == nil {
+		r.traceSilent(ctx)
+	}
 	return err
 }
 
@@ -241,14 +264,20 @@ func (r *run) each(f func(*segment) error) error {
 
 // usedAddresses returns the addresses that are not free for us.
 func (r *run) usedAddresses() func(netip.Addr) bool {
-	used := map[netip.Addr]bool{}
+	used := make([]netip.Addr, 0, len(r.inventory.Networks)+len(r.nics))
+	for _, network := range r.inventory.Networks {
+		used = append(used, network.Gateway)
+	}
 	for _, n := range r.nics {
-		used[n.network.Gateway] = true
 		for _, a := range n.Addresses {
-			used[a.Addr] = true
+			used = append(used, a.Addr)
 		}
 	}
-	return func(a netip.Addr) bool { return used[a] }
+	slices.SortFunc(used, netip.Addr.Compare)
+	return func(a netip.Addr) bool {
+		_, found := slices.BinarySearchFunc(used, a, netip.Addr.Compare)
+		return found
+	}
 }
 
 func (r *run) noteGateways() {
@@ -279,8 +308,8 @@ func (r *run) joinProblems() {
 // report puts together what was found about the selected NICs.
 func (r *run) report() Report {
 	report := Report{
-		Version: ReportVersion, NICs: []NICResult{}, Switches: r.switchResults(),
-		Limits: sortedUnique(r.limits), Notes: slices.Concat(r.notes(), r.insideNotes),
+		Version: ReportVersion, NICs: make([]NICResult, 0, len(r.nics)), Switches: r.switchResults(),
+		Limits: sortedUnique(r.limits), Notes: slices.Concat(r.notes(), r.noteAway(), r.insideNotes),
 	}
 	var problems []*Problem
 	for _, n := range r.nics {
@@ -302,6 +331,7 @@ func (r *run) report() Report {
 func (n *nic) result() NICResult {
 	out := NICResult{
 		Endpoint:  n.endpoint(),
+		Host:      n.away,
 		Portgroup: n.Want.Portgroup, Switch: n.Want.Switch, VLAN: n.vlan(), Lower: n.lower,
 		Status: n.status(), Waived: n.problem.waived(),
 		Address: n.address.Addr, AddressSource: n.address.Source,

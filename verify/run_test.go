@@ -6,6 +6,7 @@ package verify
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +98,12 @@ func TestRun(t *testing.T) {
 			verdict: VerdictFail, problems: []string{"LINK_DOWN guest pc2, NIC tap-pc2"},
 		},
 		{
+			name:    "device below macvtaps down",
+			fault:   func() { s.run("ip", "link", "set", up0, "down") },
+			undo:    func() { s.run("ip", "link", "set", up0, "up") },
+			verdict: VerdictFail, problems: []string{"LINK_DOWN uplink " + up0},
+		},
+		{
 			name:    "guest not running",
 			fault:   func() { s.guest("pc1").Running, s.guest("pc1").State = false, "shut off" },
 			undo:    func() { s.guest("pc1").Running, s.guest("pc1").State = true, "running" },
@@ -113,6 +120,18 @@ func TestRun(t *testing.T) {
 			fault:   func() { s.run("ip", "link", "set", "tap-pc2", "nomaster") },
 			undo:    func() { s.run("ip", "link", "set", "tap-pc2", "master", br0) },
 			verdict: VerdictFail, problems: []string{"WRONG_BRIDGE guest pc2, NIC tap-pc2"},
+		},
+		{
+			name: "all on no bridge",
+			fault: func() {
+				s.run("ip", "link", "set", "tap-pc2", "nomaster")
+				s.run("ip", "link", "set", "to-pc1", "nomaster")
+			},
+			undo: func() {
+				s.run("ip", "link", "set", "tap-pc2", "master", br0)
+				s.run("ip", "link", "set", "to-pc1", "master", br0)
+			},
+			verdict: VerdictFail, problems: []string{"WRONG_BRIDGE switch " + br0},
 		},
 		{
 			name:    "silent guest",
@@ -177,6 +196,25 @@ func TestRun(t *testing.T) {
 			t.Errorf("want a pass:\n%s", brief(report))
 		}
 	})
+}
+
+// A segment without a vantage limits the report that is to have its guests, and
+// no other.
+func TestOpenSegmentsLimits(t *testing.T) {
+	web1, db1 := healthy(), healthy()
+	web1.selected = true
+	r := &run{segments: []*segment{
+		{segmentKey: segmentKey{sw: "ovs0", vlan: 20}, nics: []*nic{web1}},
+		{segmentKey: segmentKey{sw: "ovs0", vlan: 30}, nics: []*nic{db1}},
+	}}
+	r.opts.defaults()
+	r.openSegments(t.Context())
+	if want := []string{"guests are not probed: no vantage in VLAN 20 of ovs0: no access to the switch"}; !slices.Equal(r.limits, want) {
+		t.Errorf("limits %q, want %q", r.limits, want)
+	}
+	if db1.probe.reason == "" {
+		t.Error("nothing says why db1 is not probed")
+	}
 }
 
 func (s *site) vsctl(args ...string) {

@@ -40,6 +40,10 @@ type segment struct {
 	// noICMP says why ICMP over IPv4 cannot be asked, or is empty.
 	noICMP  string
 	gateway *target
+	// askers are the guests that ask for the gateway when it does not answer the
+	// vantage: it, or a switch before it, may drop frames from a MAC that it does
+	// not know. When one of them is answered all the others ask too.
+	askers  []*nic
 	targets []*target
 	// lengths are the probes of full length, the gateway's among them.
 	lengths       []*lengthProbe
@@ -87,7 +91,7 @@ func group(nics []*nic) []*segment {
 	byKey := map[segmentKey]*segment{}
 	var list []*segment
 	for _, n := range nics {
-		if !n.wired() {
+		if !n.wired() && !n.askable() {
 			continue
 		}
 		key, reason, pointless := n.segmentFor()
@@ -107,6 +111,11 @@ func group(nics []*nic) []*segment {
 	return list
 }
 
+// selected reports whether the report is to have any of the NICs.
+func (s *segment) selected() bool {
+	return slices.ContainsFunc(s.nics, func(n *nic) bool { return n.selected })
+}
+
 // open makes the vantage, and the socket on it.
 func (s *segment) open(ctx context.Context, r *run, number int) error {
 	device, err := s.openVantage(ctx, r, number)
@@ -119,9 +128,9 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 		return fmt.Errorf("vantage %s: %w", device, err)
 	}
 	p := &prober{
-		device: l.Attrs().Index, mtu: l.Attrs().MTU, run: r.id, timing: r.opts.Timing,
+		device: l.Attrs().Index, place: s.String(), mtu: l.Attrs().MTU, run: r.id, timing: r.opts.Timing,
 		nics: make(map[vnet.MAC]*nic, len(s.nics)), owners: make(map[netip.Addr]*nic, len(s.nics)),
-		heard: make(map[vnet.MAC]netip.Addr, len(s.nics)),
+		heard: make(map[vnet.MAC]netip.Addr, len(s.nics)), unseen: s.spans != "",
 	}
 	for _, n := range s.nics {
 		p.nics[n.Want.MAC] = n
@@ -134,7 +143,7 @@ func (s *segment) open(ctx context.Context, r *run, number int) error {
 		return err
 	}
 	p.source6 = linkLocal(p.mac)
-	if p.socket, err = openSocket(p.device, true); err != nil {
+	if p.socket, err = openSocket(p.device); err != nil {
 		return err
 	}
 	s.prober = p
@@ -185,7 +194,7 @@ func randomMAC() (vnet.MAC, error) {
 	return m, nil
 }
 
-// first asks everybody in one window.
+// first asks everybody in one window, after strangers were introduced.
 func (s *segment) first(ctx context.Context) error {
 	s.targets = make([]*target, 0, len(s.nics)+1)
 	for _, n := range s.nics {
@@ -195,6 +204,9 @@ func (s *segment) first(ctx context.Context) error {
 	if gw := s.segmentKey.gateway; gw.IsValid() {
 		s.gateway = &target{index: maxNICs, addr: gw, wantICMP: gw.Is6() || s.prober.source.IsValid()}
 		s.targets = append(s.targets, s.gateway)
+	}
+	if err := s.introduce(ctx); err != nil {
+		return err
 	}
 	return s.prober.ask(ctx, s.targets, s.prober.timing.WindowMin)
 }
@@ -208,20 +220,25 @@ func (s *segment) settle(ctx context.Context, used func(netip.Addr) bool) error 
 	} else if err != nil {
 		return err
 	}
-	return s.discover(ctx)
+	return s.discover(ctx, s.unknown())
 }
 
-// discover finds addresses for the guests of which none is known.
-func (s *segment) discover(ctx context.Context) error {
-	var unknown []*nic
+// unknown are the guests of which no address is known.
+func (s *segment) unknown() []*nic {
+	var list []*nic
 	for _, n := range s.nics {
 		if !n.address.Addr.IsValid() {
-			unknown = append(unknown, n)
+			list = append(list, n)
 		}
 	}
-	// On a busy host one pass is not enough to say that there is none.
-	for range 1 + len(s.prober.timing.Confirm) {
-		if err := s.prober.sweep(ctx, slices.Clone(unknown), s.subnet); err != nil {
+	return list
+}
+
+// discover finds addresses for guests of which none is known.
+func (s *segment) discover(ctx context.Context, unknown []*nic) error {
+	// On a busy host one quick pass is not enough to say that there is none.
+	for _, patience := range slices.Concat([]time.Duration{0}, s.prober.timing.Confirm) {
+		if err := s.prober.sweep(ctx, slices.Clone(unknown), s.subnet, patience); err != nil {
 			return err
 		}
 		unknown = slices.DeleteFunc(unknown, func(n *nic) bool {
@@ -285,9 +302,10 @@ func (s *segment) confirm(ctx context.Context, windows []time.Duration) error {
 	var silent []*nic
 	for _, n := range s.nics {
 		n.probe.lost, n.probe6.lost = s.prober.lost, s.prober.lost
-		if n.probe.asked && !n.probe.target.arp {
+		// What answers ARP may be the switch.
+		if n.probe.asked && (!n.probe.target.arp || s.prober.unseen && !n.probe.target.done()) {
 			silent = append(silent, n)
 		}
 	}
-	return s.prober.sweep(ctx, silent, s.subnet)
+	return s.prober.sweep(ctx, silent, s.subnet, 0)
 }

@@ -46,10 +46,15 @@ func startSibling(device *netlink.Macvlan) error {
 	return netlink.LinkSetUp(device)
 }
 
+// closeSibling removes the macvlan. The kernel may have done so: it goes with the
+// device below it.
 func closeSibling(name string) error {
 	device, err := netlink.LinkByName(name)
 	if err == nil {
 		err = netlink.LinkDel(device)
+	}
+	if errors.As(err, &netlink.LinkNotFoundError{}) || errors.Is(err, unix.ENODEV) {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("remove macvlan %s: %w", name, err)
@@ -95,12 +100,15 @@ func orphan(text string) bool {
 }
 
 // quiet keeps the host's IP stack from using a device of ours: no router
-// solicitations into the guests' network, no forwarding of their answers.
+// solicitations into the guests' network, no forwarding of their answers, and no
+// answers of its own for the host's other addresses, which guests would take to
+// be at a MAC that is soon gone.
 // Where sysctls are read-only the device is merely noisier.
 func quiet(device string) {
 	for path, value := range map[string]string{
 		"/proc/sys/net/ipv6/conf/" + device + "/disable_ipv6": "1",
 		"/proc/sys/net/ipv4/conf/" + device + "/forwarding":   "0",
+		"/proc/sys/net/ipv4/conf/" + device + "/arp_ignore":   "1",
 	} {
 		_ = os.WriteFile(path, []byte(value), 0)
 	}

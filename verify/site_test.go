@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -424,6 +425,8 @@ type fakeGuest struct {
 	// delay is how long an answer to an echo takes, in nanoseconds, and drop
 	// that every so many-th has none.
 	delay, drop, echoes atomic.Int64
+	// stalled is held while it does not run.
+	stalled sync.Mutex
 }
 
 func (s *site) fake(name string, file *os.File, addr netip.Addr) {
@@ -438,6 +441,8 @@ func (s *site) fake(name string, file *os.File, addr netip.Addr) {
 			if err != nil {
 				return
 			}
+			g.stalled.Lock()
+			g.stalled.Unlock() //nolint:staticcheck // it was waited for
 			f, ok := decode(buf[:n])
 			if !ok {
 				continue

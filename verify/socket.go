@@ -34,9 +34,8 @@ type socket struct {
 	// mark is the SO_MARK in force.
 	mark uint32
 
-	headers  [batch]mmsghdr
-	iovecs   [batch]unix.Iovec
-	names    [batch]unix.RawSockaddrLinklayer
+	// out and in are apart, so that one goroutine may send while another receives.
+	out, in  messages
 	controls [batch][controlLength]byte
 	frames   [batch]seen
 	// buffers take a frame each, of which snap bytes are looked at.
@@ -56,6 +55,13 @@ type listening struct {
 	snap   int
 	// raw hands on frames also when they are none that we know, all as bytes.
 	raw bool
+}
+
+// messages are what sendmmsg(2) and recvmmsg(2) work on.
+type messages struct {
+	headers [batch]mmsghdr
+	iovecs  [batch]unix.Iovec
+	names   [batch]unix.RawSockaddrLinklayer
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -88,10 +94,9 @@ type seen struct {
 }
 
 // openSocket opens a packet socket that receives ARP, ICMP and neighbour
-// discovery from one device, or from all with device 0. With inOnly it does not
-// receive what leaves through the device. What a socket sends it never receives.
-func openSocket(device int, inOnly bool) (*socket, error) {
-	return listen(listening{device: device, inOnly: inOnly, filter: receiveFilter(), snap: snapLength})
+// discovery that come in at one device. What a socket sends it never receives.
+func openSocket(device int) (*socket, error) {
+	return listen(listening{device: device, inOnly: true, filter: receiveFilter(), snap: snapLength})
 }
 
 // listen opens a packet socket that receives what l says.
@@ -151,7 +156,7 @@ func (s *socket) send(packets []packet) error {
 				n = i
 				break
 			}
-			s.prepare(i, p.data, p.device)
+			s.out.prepare(i, p.data, p.device)
 		}
 		if err := s.setMark(packets[0].mark); err != nil {
 			return err
@@ -183,16 +188,17 @@ func (s *socket) setMark(mark uint32) error {
 }
 
 // prepare points the i-th message at data and at the device.
-func (s *socket) prepare(i int, data []byte, device int) {
-	s.iovecs[i].Base = &data[0]
-	s.iovecs[i].SetLen(len(data))
-	s.names[i] = unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(device), Halen: 6}
-	s.headers[i] = mmsghdr{}
-	h := &s.headers[i].header
-	h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+func (m *messages) prepare(i int, data []byte, device int) *unix.Msghdr {
+	m.iovecs[i].Base = &data[0]
+	m.iovecs[i].SetLen(len(data))
+	m.names[i] = unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(device), Halen: 6}
+	m.headers[i] = mmsghdr{}
+	h := &m.headers[i].header
+	h.Name = (*byte)(unsafe.Pointer(&m.names[i]))
 	h.Namelen = unix.SizeofSockaddrLinklayer
-	h.Iov = &s.iovecs[i]
+	h.Iov = &m.iovecs[i]
 	h.SetIovlen(1)
+	return h
 }
 
 // sendBatch sends the first n prepared messages and returns how many are done.
@@ -204,7 +210,7 @@ func (s *socket) sendBatch(n int) (int, error) {
 	var sent int
 	var errno unix.Errno
 	err = conn.Write(func(fd uintptr) bool {
-		r, _, e := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[0])), uintptr(n), 0, 0, 0)
+		r, _, e := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.out.headers[0])), uintptr(n), 0, 0, 0)
 		sent, errno = int(r), e
 		return e != unix.EAGAIN
 	})
@@ -255,6 +261,21 @@ func (s *socket) poll(handle func([]seen)) error {
 	return nil
 }
 
+// drain hands the frames that are there already, as many as wait at most, to
+// handle.
+func (s *socket) drain(handle func([]seen)) error {
+	more := true
+	for left := receiveBuffer / snapLength / batch; more && left > 0; left-- {
+		if err := s.poll(func(frames []seen) {
+			more = len(frames) > 0
+			handle(frames)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // receiveBatch returns the frames of a batch that are known to us. It waits for
 // one frame at least, or takes what is there.
 func (s *socket) receiveBatch(wait bool) ([]seen, error) {
@@ -275,8 +296,7 @@ func (s *socket) receiveBatch(wait bool) ([]seen, error) {
 // fill reads a batch of frames into the buffers and returns how many they are.
 func (s *socket) fill(wait bool) (int, error) {
 	for i := range batch {
-		s.prepare(i, s.buffers[i*s.snap:(i+1)*s.snap], 0)
-		h := &s.headers[i].header
+		h := s.in.prepare(i, s.buffers[i*s.snap:(i+1)*s.snap], 0)
 		h.Control = &s.controls[i][0]
 		h.SetControllen(controlLength)
 	}
@@ -287,7 +307,7 @@ func (s *socket) fill(wait bool) (int, error) {
 	var n int
 	var errno unix.Errno
 	read := func(fd uintptr) bool {
-		r, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.headers[0])), batch,
+		r, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.in.headers[0])), batch,
 			unix.MSG_DONTWAIT, 0, 0)
 		n, errno = int(r), e
 		return e != unix.EAGAIN
@@ -310,12 +330,12 @@ func (s *socket) fill(wait bool) (int, error) {
 }
 
 func (s *socket) decode(i int, now time.Time) (seen, bool) {
-	b := s.buffers[i*s.snap:][:min(int(s.headers[i].length), s.snap)]
+	b := s.buffers[i*s.snap:][:min(int(s.in.headers[i].length), s.snap)]
 	f, ok := decode(b)
 	out := seen{
 		frame:    f,
-		device:   int(s.names[i].Ifindex),
-		outgoing: s.names[i].Pkttype == unix.PACKET_OUTGOING,
+		device:   int(s.in.names[i].Ifindex),
+		outgoing: s.in.names[i].Pkttype == unix.PACKET_OUTGOING,
 		at:       s.stamp(i, now),
 	}
 	if s.raw {
@@ -326,7 +346,7 @@ func (s *socket) decode(i int, now time.Time) (seen, bool) {
 
 // stamp is when the kernel saw the i-th frame.
 func (s *socket) stamp(i int, now time.Time) time.Time {
-	b := s.controls[i][:s.headers[i].header.Controllen]
+	b := s.controls[i][:s.in.headers[i].header.Controllen]
 	if len(b) == 0 {
 		return now
 	}

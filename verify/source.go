@@ -6,9 +6,11 @@ package verify
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,18 +33,18 @@ var errNoSource = errors.New("no address of the subnet is free")
 // learn it are the guests that are asked, and it is defended, as another run may
 // look for one too, here or on another host.
 func (p *prober) chooseSource(ctx context.Context, subnet netip.Prefix, used func(netip.Addr) bool) error {
-	addr := lastAddress(subnet)
-	for range maxCandidates {
-		for addr = addr.Prev(); used(addr); {
-			addr = addr.Prev()
-		}
-		if !subnet.Contains(addr) || addr == subnet.Masked().Addr() {
-			break
+	tries := 0
+	for addr := lastAddress(subnet).Prev(); tries < maxCandidates && addr.Compare(subnet.Masked().Addr()) > 0; addr = addr.Prev() {
+		if used(addr) {
+			continue
 		}
 		d, err := p.listenFor(addr)
-		if err != nil {
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue // another run on this host asks from it
+		} else if err != nil {
 			return err
 		}
+		tries++
 		probe := &target{addr: addr}
 		err = p.ask(ctx, []*target{probe}, p.timing.WindowMin)
 		contested := probe.arp
@@ -50,7 +52,7 @@ func (p *prober) chooseSource(ctx context.Context, subnet netip.Prefix, used fun
 			contested, err = d.contested(ctx)
 		}
 		if err != nil || contested {
-			if err = errors.Join(err, d.socket.close()); err != nil {
+			if err = errors.Join(err, d.close()); err != nil {
 				return err
 			}
 			continue
@@ -69,6 +71,9 @@ type defence struct {
 
 	addr   netip.Addr
 	socket *socket
+	// claim keeps other runs on this host from the address: a busy host may
+	// answer them too late.
+	claim net.Listener
 	// left is how many answers may yet be given.
 	left int
 
@@ -80,11 +85,23 @@ type defence struct {
 // maxDefences bounds the answers: a flood of requests is none of guests.
 const maxDefences = 1000
 
-// listenFor begins to hear who asks for addr.
+// listenFor begins to hear who asks for addr. It is EADDRINUSE when another run on
+// this host does.
 func (p *prober) listenFor(addr netip.Addr) (*defence, error) {
+	key := sha256.Sum256([]byte(p.place + " " + addr.String()))
+	// Such a name is gone with the process, and is the network namespace's own (unix(7)).
+	claim, err := net.Listen("unix", fmt.Sprintf("@virt-vnet-vantage-%x", key))
+	if err != nil {
+		return nil, fmt.Errorf("claim %s: %w", addr, err)
+	}
 	s, err := listen(listening{device: p.device, inOnly: true, filter: askedForFilter(addr), snap: snapLength})
-	return &defence{prober: p, addr: addr, socket: s, left: maxDefences}, err
+	if err != nil {
+		return nil, errors.Join(err, claim.Close())
+	}
+	return &defence{prober: p, addr: addr, socket: s, claim: claim, left: maxDefences}, nil
 }
+
+func (d *defence) close() error { return errors.Join(d.socket.close(), d.claim.Close()) }
 
 // askedForFilter is the program for ARP requests for an IPv4 address.
 func askedForFilter(addr netip.Addr) []unix.SockFilter {
@@ -130,7 +147,7 @@ func (d *defence) begin(ctx context.Context) {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 			d.broken = errors.Join(d.broken, err)
 		}
-		d.broken = errors.Join(d.broken, d.socket.close())
+		d.broken = errors.Join(d.broken, d.close())
 	}()
 }
 
@@ -178,22 +195,23 @@ const (
 )
 
 // sweep asks guests, each alone, for every address of the subnet, and notes in
-// heard the one that each answers for. A guest that answers for several, as a
-// router with proxy ARP does, is not believed.
-func (p *prober) sweep(ctx context.Context, nics []*nic, subnet netip.Prefix) error {
-	if !subnet.IsValid() || !subnet.Addr().Is4() || subnet.Bits() < maxSweep || subnet.Bits() > 30 {
+// heard the one that each answers for. Late answers are waited for as long as
+// patience. A guest that answers for several, as a router with proxy ARP does, is
+// not believed.
+func (p *prober) sweep(ctx context.Context, nics []*nic, subnet netip.Prefix, patience time.Duration) error {
+	if !searchable(subnet) {
 		return nil
 	}
-	nics = slices.DeleteFunc(nics, func(n *nic) bool { return !n.findable() })
+	askees := findable(nics)
 	var targets []*target
 	found := map[vnet.MAC][]netip.Addr{}
 	last := lastAddress(subnet)
-	for a := subnet.Masked().Addr().Next(); len(nics) > 0 && a != last; a = a.Next() {
-		for _, n := range nics {
-			n.swept = true
-			targets = append(targets, &target{index: n.index, mac: n.Want.MAC, addr: a})
+	for a := subnet.Masked().Addr().Next(); len(askees) > 0 && a != last; a = a.Next() {
+		for _, t := range askees {
+			t.addr = a
+			targets = append(targets, &t)
 		}
-		if len(targets) < sweepChunk*len(nics) && a.Next() != last {
+		if len(targets) < sweepChunk*len(askees) && a.Next() != last {
 			continue
 		}
 		if err := p.ask(ctx, targets, sweepWindow); err != nil {
@@ -206,6 +224,9 @@ func (p *prober) sweep(ctx context.Context, nics []*nic, subnet netip.Prefix) er
 		}
 		targets = targets[:0]
 	}
+	if err := p.linger(ctx, askees, found, patience); err != nil {
+		return err
+	}
 	for mac, addrs := range found {
 		if len(addrs) > 1 {
 			delete(p.heard, mac)
@@ -214,10 +235,43 @@ func (p *prober) sweep(ctx context.Context, nics []*nic, subnet netip.Prefix) er
 	return nil
 }
 
-// findable reports whether the guest can be asked for many addresses without
-// its neighbours hearing all that: a switch floods frames to MACs that it has
-// not learned.
-func (n *nic) findable() bool {
-	here, _ := n.learnedOn()
-	return n.macvtap() || here != ""
+// searchable reports whether there are addresses in a subnet, and not too many.
+func searchable(subnet netip.Prefix) bool {
+	return subnet.IsValid() && subnet.Addr().Is4() && subnet.Bits() >= maxSweep && subnet.Bits() <= 30
+}
+
+// linger adds to found what those answer that have not answered yet.
+func (p *prober) linger(ctx context.Context, askees []target, found map[vnet.MAC][]netip.Addr, patience time.Duration) error {
+	owing := map[vnet.MAC]bool{}
+	for _, t := range askees {
+		if len(found[t.mac]) == 0 {
+			owing[t.mac] = true
+		}
+	}
+	if len(owing) == 0 || patience == 0 {
+		return nil
+	}
+	return p.attend(ctx, time.Now().Add(patience), func(s seen) bool {
+		if s.kind == frameARPReply && owing[s.senderMAC] && !slices.Contains(found[s.senderMAC], s.sender) {
+			found[s.senderMAC] = append(found[s.senderMAC], s.sender)
+		}
+		return slices.ContainsFunc(askees, func(t target) bool { return len(found[t.mac]) == 0 })
+	})
+}
+
+// findable are the guests that can be asked for many addresses without their
+// neighbours hearing all that: a switch floods frames to MACs that it has not
+// learned, so that those guests are asked past it.
+func findable(nics []*nic) (list []target) {
+	for _, n := range nics {
+		t := target{index: n.index, mac: n.Want.MAC}
+		if n.unlearned() {
+			t.via = n.link.index
+		}
+		if here, _ := n.learnedOn(); t.via != 0 || here != "" || n.macvtap() || n.overlay() {
+			n.swept = true
+			list = append(list, t)
+		}
+	}
+	return list
 }

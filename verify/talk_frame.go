@@ -5,6 +5,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 
 	"github.com/gopacket/gopacket"
@@ -117,7 +118,7 @@ func (l letter) encode(protocol layers.IPProtocol, above ...gopacket.Serializabl
 type words struct {
 	kind wordKind
 	// from and to are the ends in IP; of a wordNeighbor, from is the address
-	// that has the MAC.
+	// that has the MAC, and of a wordQuestion the one whose MAC is asked for.
 	from, to netip.Addr
 	mac      vnet.MAC
 	// token is of an echo.
@@ -145,7 +146,8 @@ const (
 	wordOpen                          // its acceptance
 	wordRefused                       // its refusal
 	wordUDP
-	wordError // ICMP says that something did not arrive
+	wordError    // ICMP says that something did not arrive
+	wordQuestion // an ARP or ND request
 )
 
 // understand reads a frame. What is not for us, broken or cut short says nothing.
@@ -156,8 +158,11 @@ func understand(b []byte) words {
 	}
 	switch ether.EthernetType { //nolint:exhaustive // the others say nothing
 	case layers.EthernetTypeARP:
-		if f, ok := decode(b); ok && f.kind == frameARPReply {
+		switch f, ok := decode(b); {
+		case ok && f.kind == frameARPReply:
 			return words{kind: wordNeighbor, from: f.sender, mac: f.senderMAC}
+		case ok && f.kind == frameARPRequest:
+			return words{kind: wordQuestion, from: f.target}
 		}
 	case layers.EthernetTypeIPv4:
 		var ip layers.IPv4
@@ -190,7 +195,7 @@ func understandIP(protocol layers.IPProtocol, src, dst, payload []byte) words {
 	}
 	to, _ := netip.AddrFromSlice(dst)
 	w.to = to
-	if w.kind != wordNeighbor {
+	if w.kind != wordNeighbor && w.kind != wordQuestion {
 		w.from, _ = netip.AddrFromSlice(src)
 	}
 	return w
@@ -252,6 +257,10 @@ func understandICMPv6(b []byte) words {
 		return words{kind: wordEchoReply, token: readToken(body)}
 	case layers.ICMPv6TypeNeighborAdvertisement:
 		return understandAdvertisement(icmp.Payload)
+	case layers.ICMPv6TypeNeighborSolicitation:
+		if len(body) >= net.IPv6len {
+			return words{kind: wordQuestion, from: netip.AddrFrom16([net.IPv6len]byte(body))}
+		}
 	case layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6TypeTimeExceeded:
 		w := words{kind: wordError, text: code.String()}
 		w.prohibited = code.Type() == layers.ICMPv6TypeDestinationUnreachable && code.Code() == layers.ICMPv6CodeAdminProhibited

@@ -5,6 +5,7 @@ package verify
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -136,6 +137,9 @@ func TestAskEverybodyOrOne(t *testing.T) {
 		if !ok || !ns.TargetAddress.Equal(one.to.AsSlice()) || packet.NetworkLayer().NetworkFlow().Dst().String() != "ff02::1:ffcd:ef01" {
 			t.Errorf("no solicitation for %s: %s", one.to, packet)
 		}
+		if w := understand(b); w.kind != wordQuestion || w.from != one.to {
+			t.Errorf("the question says %+v", w)
+		}
 	}
 	na, err := one.reply().encode(layers.IPProtocolICMPv6,
 		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborAdvertisement, 0)},
@@ -192,5 +196,51 @@ func TestMeasured(t *testing.T) {
 				t.Errorf("%+v, want %s %s", o, test.status, test.code)
 			}
 		})
+	}
+}
+
+// However many talks a guest has, its ports tell those apart that use them.
+func TestManyTalks(t *testing.T) {
+	r := &run{nics: housed(crowd("red", 2, 20), "10.0.20.0/24")}
+	talks := func(kind talkKind, from, n int) []*talk {
+		list := make([]*talk, n)
+		for i := range list {
+			list[i] = &talk{kind: kind, from: r.nics[from], addr: r.nics[1-from].address.Addr, direct: true}
+		}
+		return list
+	}
+	all := slices.Concat(talks(talkDNS, 0, 1), talks(talkEcho, 0, manyPorts-1), talks(talkTCP, 0, manyPorts-1), talks(talkDeny, 1, manyPorts))
+	lists := atOnce(all)
+	if len(lists) != 1 {
+		t.Fatalf("held %d times, want once", len(lists))
+	}
+	c := &conversation{run: r, talks: all, byDevice: map[int]*nic{}, bySeq: map[uint32]*talk{}, byPort: map[[2]int]*talk{}, byNext: map[nextHop]*neighbor{}}
+	if err := c.introduce(); err != nil {
+		t.Fatal(err)
+	}
+	for _, talk := range all {
+		if talk.usesPort() && (talk.sport < firstPort || c.byPort[[2]int{talk.from.index, int(talk.sport)}] != talk) {
+			t.Fatalf("talk %d does not get what comes to its port %d", talk.number, talk.sport)
+		}
+	}
+	if len(c.neighbors) != 2 {
+		t.Errorf("%d neighbours, want one of each guest", len(c.neighbors))
+	}
+
+	for name, test := range map[string]struct {
+		talks []*talk
+		want  []int
+	}{
+		"ports of one guest": {talks(talkTCP, 0, manyPorts+1), []int{manyPorts, 1}},
+		"ports of two":       {slices.Concat(talks(talkTCP, 0, manyPorts), talks(talkDeny, 1, manyPorts)), []int{2 * manyPorts}},
+		"echoes":             {talks(talkEcho, 0, 2*manyTalks+1), []int{manyTalks, manyTalks, 1}},
+	} {
+		var got []int
+		for _, list := range atOnce(test.talks) {
+			got = append(got, len(list))
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

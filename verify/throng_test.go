@@ -60,6 +60,7 @@ func newThrong(tb testing.TB, size int, withDead bool) *throng {
 		Name: network, Mode: vnet.ModeBridge, Switch: sw, Subnet: netip.MustParsePrefix("10.9.0.0/16"),
 	}}
 	c.inventory.Switches = []Switch{{Switch: vnet.Switch{Name: sw, Driver: vnet.DriverLinux}}}
+	c.inventory.Guests = make([]Guest, 0, size)
 	addr := netip.MustParseAddr("10.9.0.1")
 	for i := range size {
 		ref := vnet.GuestRef{Name: fmt.Sprintf("guest%05d", i), UUID: fmt.Sprint(i)}
@@ -81,7 +82,7 @@ func newThrong(tb testing.TB, size int, withDead bool) *throng {
 
 // Learned implements [Switches].
 func (c *throng) Learned(context.Context, string) ([]Learned, error) {
-	var rows []Learned
+	rows := make([]Learned, 0, len(c.inventory.Guests))
 	for _, g := range c.inventory.Guests {
 		rows = append(rows, Learned{MAC: g.NICs[0].Want.MAC, Device: throngDevice})
 	}
@@ -256,14 +257,11 @@ func (c *throng) examine(ctx context.Context) (*run, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	r := &run{opts: opts, host: host, nics: newNICs(c.inventory, host, opts)}
+	r := &run{opts: opts, inventory: c.inventory, host: host, nics: newNICs(c.inventory, host, opts)}
 	if r.id, err = newRunID(); err != nil {
 		return nil, 0, err
 	}
-	steps := staticSteps()
-	for _, n := range r.nics {
-		n.climb(steps)
-	}
+	r.climbStatic()
 	r.learn(ctx, false)
 	r.segments = group(r.nics)
 	r.openSegments(ctx)
@@ -273,9 +271,6 @@ func (c *throng) examine(ctx context.Context) (*run, time.Duration, error) {
 	start := time.Now()
 	err = r.ask(ctx)
 	took := time.Since(start)
-	steps = allSteps()
-	for _, n := range r.nics {
-		n.climb(steps)
-	}
+	r.climbLive()
 	return r, took, errors.Join(err, r.close(ctx))
 }

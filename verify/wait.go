@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ const bootLimit = 10 * time.Minute
 // Wait looks at the guests until none has a problem that a boot explains, or
 // limit is over, and then checks them all as [Run] does.
 //
-// A boot explains that a guest does not run yet, that its link is down, that
+// A boot explains that a guest does not run yet, or is paused by libvirt, that its link is down, that
 // spanning tree still listens, that it has no address, or that it, its gateway
 // or the uplink is silent. Whatever else is wrong is not waited for. Only guests
 // that are waited for are looked at again. They alone are sent to, except that
@@ -194,8 +195,11 @@ func survey(ctx context.Context, collect Collect, opts Options, guests []string)
 	}
 	opts.Guests, opts.survey, opts.Progress = guests, true, func(string) {}
 	report, err := Run(ctx, inv, opts)
-	if err != nil {
+	switch {
+	case err != nil && report.Version == 0:
 		return sight{}, err
+	case err != nil:
+		opts.Log.Warn("verify: a look while waiting left something behind", "err", err)
 	}
 	now := sight{pending: pending(inv, report), started: map[string]time.Time{}}
 	for _, g := range inv.Guests {
@@ -209,21 +213,30 @@ func survey(ctx context.Context, collect Collect, opts Options, guests []string)
 	return now, nil
 }
 
-// survey asks the guests once, without an address of our own, and their
-// gateways.
+// survey asks the guests once, where that tells enough without an address of our
+// own, and their gateways, silent ones as the guests too.
 func (r *run) survey(ctx context.Context) error {
-	err := r.each(func(s *segment) error { return s.survey(ctx) })
+	used := r.usedAddresses()
+	err := r.each(func(s *segment) error { return s.survey(ctx, used) })
 	r.noteGateways()
 	r.learn(ctx, true)
-	steps := allSteps()
-	for _, n := range r.nics {
-		n.climb(steps)
+	r.climbLive()
+	if err == nil && slices.ContainsFunc(r.nics, (*nic).gatewayDead) {
+		err = r.sendAsGuests(ctx)
+		r.climbLive()
 	}
 	return cmp.Or(err, ctx.Err())
 }
 
-func (s *segment) survey(ctx context.Context) error {
-	if err := s.discover(ctx); err != nil {
+func (s *segment) survey(ctx context.Context, used func(netip.Addr) bool) error {
+	if s.prober.unseen { // what answers ARP is the switch, so that an echo must tell
+		if err := s.settle(ctx, used); err != nil {
+			return err
+		}
+		return s.first(ctx)
+	}
+	// One that has not spoken may be booting, and what is sent to it fills its queue.
+	if err := s.discover(ctx, slices.DeleteFunc(s.unknown(), (*nic).unlearned)); err != nil {
 		return err
 	}
 	s.noICMP = "it was not asked while waiting for it"
@@ -236,6 +249,9 @@ func pending(inv Inventory, report Report) map[nicID]string {
 	for _, n := range report.NICs {
 		if n.Rung(RungAddress).Status == StatusInconclusive && n.Rung(RungMAC).Status == StatusInconclusive {
 			lacks[n.id()] = lackNoAddress // and it never spoke
+		}
+		if n.Rung(RungDomain).Status == StatusInconclusive {
+			lacks[n.id()] = "paused by libvirt"
 		}
 	}
 	for _, p := range report.Problems {
@@ -265,7 +281,7 @@ func lackOf(code string) string {
 		return lackNoAddress
 	case CodeMACNotLearned, CodeGuestSilent:
 		return "silent"
-	case CodeNoARP, CodeNoND:
+	case CodeNoARP, CodeNoND, CodeICMPFiltered, CodeUnreachable: // an echo is asked where nothing else tells
 		return "no answer yet"
 	case CodeUplinkDown:
 		return "uplink down"
@@ -276,19 +292,28 @@ func lackOf(code string) string {
 }
 
 // mayComeUp leaves out what somebody set so: a link that is down in libvirt, a
-// guest that libvirt does not know, or that crashed.
+// guest that libvirt does not know, or that crashed, and one that answers ARP and
+// not the echo. On OVN it may not have booted: the switch answers ARP for it.
 func mayComeUp(inv Inventory, code string, e Endpoint) bool {
 	for _, g := range inv.Guests {
 		if g.Ref.Name != e.Guest {
 			continue
 		}
-		if code == CodeDomainDown {
+		is := func(n NIC) bool { return n.Want.MAC == e.MAC && n.Want.Network == e.Network }
+		switch code {
+		case CodeDomainDown:
 			return g.Ref.UUID != "" && g.State != "crashed"
+		case CodeLinkDown:
+			return !slices.ContainsFunc(g.NICs, func(n NIC) bool { return is(n) && n.LinkDown })
+		case CodeICMPFiltered:
+			return slices.ContainsFunc(g.NICs, func(n NIC) bool { return is(n) && inv.overlay(n.Want.Switch) })
 		}
-		setDown := func(n NIC) bool {
-			return n.LinkDown && n.Want.MAC == e.MAC && n.Want.Network == e.Network
-		}
-		return code != CodeLinkDown || !slices.ContainsFunc(g.NICs, setDown)
+		return true
 	}
 	return false
+}
+
+// overlay reports whether the switch is one of OVN.
+func (inv Inventory) overlay(name string) bool {
+	return slices.ContainsFunc(inv.Switches, func(sw Switch) bool { return sw.Name == name && sw.Driver == vnet.DriverOVN })
 }

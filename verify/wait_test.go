@@ -130,7 +130,8 @@ func TestWaitFor(t *testing.T) {
 		{CodeWrongVLAN, Guest{}, ""},
 		{CodeMACDuplicate, Guest{}, ""},
 		{CodeNICMissing, Guest{}, ""},
-		{CodeICMPFiltered, Guest{}, ""},
+		{CodeICMPFiltered, Guest{NICs: []NIC{{Want: vnet.Port{Network: "red", MAC: macA, Switch: "br0"}}}}, ""},
+		{CodeICMPFiltered, Guest{NICs: []NIC{{Want: vnet.Port{Network: "red", MAC: macA, Switch: "br-int"}}}}, "no answer yet"},
 		{CodeDomainDown, Guest{State: "not defined"}, ""},
 		{CodeDomainDown, Guest{Ref: vnet.GuestRef{UUID: "u"}, State: "crashed"}, ""},
 		{CodeDomainDown, Guest{Ref: vnet.GuestRef{UUID: "u"}, State: "shut off"}, "not running yet"},
@@ -142,11 +143,18 @@ func TestWaitFor(t *testing.T) {
 	} {
 		tt.guest.Ref.Name = "web1"
 		report := Report{Problems: []Problem{{Problem: vnet.Problem{Code: tt.code}, Affects: []Endpoint{e}}}}
-		if got := pending(Inventory{Guests: []Guest{tt.guest}}, report)[e.id()]; got != tt.want {
+		inv := Inventory{Guests: []Guest{tt.guest}, Switches: []Switch{
+			{Switch: vnet.Switch{Name: "br0", Driver: vnet.DriverLinux}}, {Switch: vnet.Switch{Name: "br-int", Driver: vnet.DriverOVN}},
+		}}
+		if got := pending(inv, report)[e.id()]; got != tt.want {
 			t.Errorf("%s, guest %+v: waits for %q, want %q", tt.code, tt.guest, got, tt.want)
 		}
 	}
-	unknown := NICResult{Endpoint: e, Rungs: []Rung{{Name: RungAddress, Status: StatusInconclusive}, {Name: RungMAC, Status: StatusPass}}}
+	paused := NICResult{Endpoint: e, Rungs: []*Rung{{Name: RungDomain, Status: StatusInconclusive}}}
+	if got := pending(Inventory{}, Report{NICs: []NICResult{paused}}); got[e.id()] != "paused by libvirt" {
+		t.Errorf("of a guest that libvirt has paused it says %v", got)
+	}
+	unknown := NICResult{Endpoint: e, Rungs: []*Rung{{Name: RungAddress, Status: StatusInconclusive}, {Name: RungMAC, Status: StatusPass}}}
 	if got := pending(Inventory{}, Report{NICs: []NICResult{unknown}}); len(got) != 0 {
 		t.Errorf("it waits for an address that is only not known: %v", got)
 	}
@@ -227,6 +235,30 @@ func TestWaitForLateGuests(t *testing.T) {
 	}
 	if len(said) == 0 || !strings.HasPrefix(said[0], "waiting for 3 of 8 guests: db2 (silent), pc2 (link down), web1 (") {
 		t.Errorf("said %q", said)
+	}
+}
+
+// sticky keeps the vantages that are to be removed.
+type sticky struct{ *site }
+
+// CloseVantage implements [Switches].
+func (s sticky) CloseVantage(ctx context.Context, sw, device string) error {
+	return errors.Join(s.site.CloseVantage(ctx, sw, device), errors.New("it stays"))
+}
+
+// A look that cannot remove its vantage neither ends the wait nor spoils the
+// report.
+func TestWaitLeavesVantage(t *testing.T) {
+	s := newSite(t)
+	s.network("red", ovs0, 20, "10.0.20.0/24")
+	s.tapGuest("web1", "red", "10.0.20.11/24")
+	var looks [][]string
+	report, err := Wait(t.Context(), s.collectCounted(&looks), Options{Switches: sticky{s}}, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "it stays") {
+		t.Errorf("error %v", err)
+	}
+	if len(looks) != 2 || report.Version != ReportVersion || report.Verdict() != VerdictPass {
+		t.Errorf("%d looks, want one and the check, and a pass:\n%s", len(looks), brief(report))
 	}
 }
 

@@ -55,3 +55,7 @@ func (r *run) notes() []string {
 // resting reports whether the NIC is of a guest that is down as it should be:
 // then there is nothing to find out about it.
 func (n *nic) resting() bool { return n.down && !n.running }
+
+// idle reports whether nothing can be found out about the NIC now: it rests, or
+// libvirt holds its guest.
+func (n *nic) idle() bool { return n.resting() || n.held != "" }

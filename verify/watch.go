@@ -31,6 +31,27 @@ type traffic struct {
 	count int
 	// kinds are the first few kinds of frames.
 	kinds []string
+	// foreign are the first few sources that are not the guest's own.
+	foreign []source
+}
+
+// source is whom a frame says it is from. The address is invalid where it says
+// nothing of that.
+type source struct {
+	mac  vnet.MAC
+	addr netip.Addr
+}
+
+// note keeps the source of a frame unless it is the NIC's own.
+func (t *traffic) note(n *nic, s seen) {
+	from := source{s.src, s.sender}
+	if len(s.raw) >= etherHeader {
+		from.mac = vnet.MAC(s.raw[6:12])
+	}
+	own := from.mac == n.Want.MAC && (!from.addr.IsValid() || from.addr.IsUnspecified() || from.addr == n.address.Addr || from.addr.Is6())
+	if !own && len(t.foreign) < maxKinds && !slices.Contains(t.foreign, from) {
+		t.foreign = append(t.foreign, from)
+	}
 }
 
 func (t *traffic) add(raw []byte) {
@@ -48,7 +69,7 @@ func (t *traffic) add(raw []byte) {
 func (r *run) watchPorts(ctx context.Context, nics []*nic, take func(*nic, seen), f func(context.Context) error) (all bool, err error) {
 	l := listening{filter: receiveFilter(), snap: snapLength, raw: true}
 	byDevice := map[int]*nic{}
-	for _, n := range nics {
+	for _, n := range here(nics) {
 		byDevice[n.link.index] = n
 	}
 	if len(byDevice) <= maxWatched {
@@ -83,8 +104,7 @@ func (r *run) watchPorts(ctx context.Context, nics []*nic, take func(*nic, seen)
 
 // portFilter lets in all frames of some devices.
 func portFilter(devices map[int]*nic) []unix.SockFilter {
-	const ifindex = 0xfffff000 + 8 // SKF_AD_OFF + SKF_AD_IFINDEX (linux/filter.h)
-	filter := []unix.SockFilter{{Code: loadWord, K: ifindex}}
+	filter := []unix.SockFilter{{Code: loadWord, K: anyIndex}}
 	for device := range devices {
 		filter = append(filter,
 			unix.SockFilter{Code: ifEqual, K: uint32(device), Jf: 1}, unix.SockFilter{Code: result, K: snapLength})
@@ -102,7 +122,7 @@ func (r *run) watchWhile(ctx context.Context, f func(context.Context) error) err
 		}
 	}
 	all, err := r.watchPorts(ctx, silent, r.takeAtPort, f)
-	for _, n := range silent {
+	for _, n := range here(silent) {
 		n.probe.watched, n.probe6.watched = all, all
 	}
 	return err
@@ -111,6 +131,7 @@ func (r *run) watchWhile(ctx context.Context, f func(context.Context) error) err
 func (r *run) takeAtPort(n *nic, s seen) {
 	if !n.link.toGuest(s) {
 		n.sent.add(s.raw)
+		n.sent.note(n, s)
 		return
 	}
 	if s.token.run() != r.id || s.token.to() != n.index {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,17 +31,60 @@ func applyCommand(std stdio) *cli.Command {
 		Usage: "define every network of the spec and put the ports of running guests right",
 		Flags: []cli.Flag{fileFlag(), hostFlag()},
 		Action: func(c *cli.Context) error {
-			return withSites(c, std, func(spec *config.Spec, s *site, std stdio) error {
-				if len(spec.Topology.Networks) == 0 {
-					return usagef("there is no network in the spec: write one to %s, or see virt-vnet define network --help", c.String("config"))
-				}
-				if err := s.putGuestSpecs(c.Context, std, !c.IsSet("file")); err != nil {
-					return err
-				}
-				return s.apply(c.Context, spec.Topology.Networks, std)
+			spec, hosts, err := specAndHosts(c)
+			if err != nil {
+				return err
+			}
+			if len(spec.Topology.Networks) == 0 {
+				return usagef("there is no network in the spec: write one to %s, or see virt-vnet define network --help", c.String("config"))
+			}
+			if len(hosts) > 0 {
+				return applyOnHosts(c, std, spec, hosts)
+			}
+			return onHost(c, std, spec, vnet.Host{URI: c.String("connect")}, func(_ *config.Spec, s *site, std stdio) error {
+				_, err := s.applySpec(c, std, s.makeNetworks)
+				return err
 			})
 		},
 	}
+}
+
+// applyOnHosts makes what switches themselves have of the networks, once for all
+// hosts, and then each host's part. Only when no host has taken a network the
+// switches are as before: what is one host's failure is in use on another.
+func applyOnHosts(c *cli.Context, std stdio, spec *config.Spec, hosts []vnet.Host) error {
+	elsewhere := func(h vnet.Host) bool { return !isLocal(h.URI) }
+	all := site{topology: spec.Topology, local: !slices.ContainsFunc(hosts, elsewhere)}
+	made, _, err := all.makeNetworks(c.Context, std, spec.Topology.Networks)
+	if err != nil {
+		return errors.Join(err, takeBack(made))
+	}
+	var taken atomic.Bool
+	err = onHosts(c, std, hosts, hostLimit, func(c *cli.Context, h vnet.Host, std stdio) error {
+		return onHost(c, std, spec, h, func(_ *config.Spec, s *site, std stdio) error {
+			some, err := s.applySpec(c, std, alreadyMade)
+			if some {
+				taken.Store(true)
+			}
+			return err
+		})
+	})
+	if taken.Load() {
+		return err
+	}
+	if back := takeBack(made); back != nil {
+		return &exitError{exitCode(err), errors.Join(err, back)}
+	}
+	return err
+}
+
+// applySpec does what applyWith does for all networks of the spec, and first
+// tells the hook what the spec says of guests.
+func (s *site) applySpec(c *cli.Context, std stdio, makeNetworks networkMaker) (taken bool, err error) {
+	if err := s.putGuestSpecs(c.Context, std, !c.IsSet("file")); err != nil {
+		return false, err
+	}
+	return s.applyWith(c.Context, s.topology.Networks, std, makeNetworks)
 }
 
 // networkChange is what apply does about one network.
@@ -112,7 +156,7 @@ func checkSwitch(ctx context.Context, changes []networkChange) (err error) {
 			port := vnet.Port{Device: "any", Switch: sw.Name, Network: c.network.Name, MTU: c.network.MTU, Policy: policy}
 			want, err := switchcfg.Desired([]vnet.Port{port}, sw)
 			if err == nil {
-				err = driver.Capabilities().Check(want)
+				err = driver.Capabilities().Check(ctx, want)
 			}
 			errs = append(errs, err)
 		}
@@ -125,45 +169,52 @@ func checkSwitch(ctx context.Context, changes []networkChange) (err error) {
 // libvirt, then the ports of guests that run. A network that libvirt refuses
 // gets its old record back, and when it takes none the switches are as before.
 func (s *site) apply(ctx context.Context, networks []vnet.Network, std stdio) error {
+	_, err := s.applyWith(ctx, networks, std, s.makeNetworks)
+	return err
+}
+
+// applyWith does what apply does, and makes what switches themselves have of the
+// networks by the function. It reports whether libvirt took any of them.
+func (s *site) applyWith(ctx context.Context, networks []vnet.Network, std stdio, makeNetworks networkMaker) (taken bool, err error) {
 	changes, err := s.changesFor(networks)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := s.preflight(ctx, changes); err != nil {
-		return err
+		return false, err
 	}
 	undo := make([]func() error, len(changes))
 	xmls := make([]string, len(changes))
 	for i, c := range changes {
 		xmls[i] = c.xml
 		if undo[i], err = s.putRecord(c); err != nil {
-			return errors.Join(err, takeBack(undo[:i]))
+			return false, errors.Join(err, takeBack(undo[:i]))
 		}
 	}
 	if s.local {
 		if _, err := s.setSwitches(ctx, std); err != nil {
-			return errors.Join(err, takeBack(undo))
+			return false, errors.Join(err, takeBack(undo))
 		}
 	}
-	made, _, err := s.makeNetworks(ctx, std, networks)
+	made, _, err := makeNetworks(ctx, std, networks)
 	if err != nil {
-		return errors.Join(err, takeBack(made), takeBack(undo))
+		return false, errors.Join(err, takeBack(made), takeBack(undo))
 	}
 	done, err := s.conn.EnsureNetworks(ctx, xmls, virtapi.EnsureOptions{Autostart: true, Start: true})
 	for i := range changes {
 		if i < len(done) && done[i].Outcome != 0 {
 			writeEnsured(std, done[i])
-			undo[i], made = nil, nil
+			undo[i], made, taken = nil, nil, true
 		}
 	}
 	if err != nil {
-		return errors.Join(err, takeBack(made), takeBack(undo))
+		return taken, errors.Join(err, takeBack(made), takeBack(undo))
 	}
 	if !s.local {
-		return nil
+		return taken, nil
 	}
 	_, err = s.repair(ctx, std, func(d libvirtnet.Domain) bool { return usesAny(d, networks) })
-	return errors.Join(err, s.returnSwitches(ctx, std), s.warn(ctx, std))
+	return taken, errors.Join(err, s.returnSwitches(ctx, std), s.warn(ctx, std))
 }
 
 // putRecord writes the record of a change and returns how to take it back.

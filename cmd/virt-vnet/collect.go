@@ -50,7 +50,7 @@ func (s *site) collect(ctx context.Context, names []string, ask askAddresses) (*
 	col := &collection{site: s, switches: map[string]openSwitch{}, wants: s.wirer.Wants()}
 	col.inventory.Networks = s.topology.Networks
 	col.inventory.Expect, col.inventory.Waivers = s.topology.Expect, s.topology.Waivers
-	guests, err := s.guestsNamed(ctx, names)
+	guests, err := s.guestsHere(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -64,20 +64,40 @@ func (s *site) collect(ctx context.Context, names []string, ask askAddresses) (*
 		col.look(ctx, g)
 		col.inventory.Guests = append(col.inventory.Guests, col.guest(g))
 	}
-	for _, want := range s.topology.Guests {
-		// One of several hosts does not have all guests, unless it is asked about one.
-		if len(names) > 0 && !slices.Contains(names, want.Name) || len(names) == 0 && len(s.topology.Hosts) > 1 {
-			continue
-		}
-		if !slices.ContainsFunc(guests, func(g virtapi.Guest) bool { return g.Name == want.Name }) {
-			col.inventory.Guests = append(col.inventory.Guests, col.absent(want))
-		}
+	all := len(s.topology.Hosts) < 2
+	if s.elsewhere && len(s.topology.Hosts) > 0 && !col.has(slices.Concat(names, s.only)) {
+		all = col.lookElsewhere(ctx, names)
 	}
+	col.addAbsent(names, all)
 	slices.SortFunc(col.inventory.Guests, func(a, b verify.Guest) int { return cmp.Compare(a.Ref.Name, b.Ref.Name) })
 	for _, name := range slices.Sorted(maps.Keys(col.switches)) {
 		col.inventory.Switches = append(col.inventory.Switches, col.switches[name].found(ctx))
 	}
 	return col, nil
+}
+
+// has reports whether guests are named, and all of them are here.
+func (col *collection) has(names []string) bool {
+	return len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(col.inventory.Guests, func(g verify.Guest) bool { return g.Ref.Name == name })
+	})
+}
+
+// addAbsent adds the guests of the spec that were not found, if all hosts have been
+// looked at. Who is asked about a guest misses it anyway.
+func (col *collection) addAbsent(names []string, all bool) {
+	for _, want := range col.site.topology.Guests {
+		if len(names) > 0 && !slices.Contains(names, want.Name) || len(names) == 0 && !all {
+			continue
+		}
+		if !slices.ContainsFunc(col.inventory.Guests, func(g verify.Guest) bool { return g.Ref.Name == want.Name }) {
+			guest := col.absent(want)
+			if hosts := col.site.topology.Hosts; len(hosts) > 1 && all {
+				guest.State = "not defined on " + hostNames(hosts)
+			}
+			col.inventory.Guests = append(col.inventory.Guests, guest)
+		}
+	}
 }
 
 // concerns reports whether a guest is to be looked at: it runs with a NIC in a
@@ -117,7 +137,7 @@ func (col *collection) switchOf(n vnet.Network, nic libvirtnet.DomainNIC) vnet.S
 // guest is libvirt's guest as verify wants it: its NICs in our networks, and
 // those that the spec expects and it does not have.
 func (col *collection) guest(g virtapi.Guest) verify.Guest {
-	out := verify.Guest{Ref: g.GuestRef, Running: g.State == virtapi.StateRunning, State: g.State.String()}
+	out := verify.Guest{Ref: g.GuestRef, Running: g.State == virtapi.StateRunning, State: g.State.String(), Held: g.Held}
 	if record, err := col.site.store.Guest(g.UUID); err == nil && g.Active {
 		out.Started = record.Started
 	}
@@ -221,6 +241,16 @@ func (col *collection) OpenNetworkVantage(ctx context.Context, sw, network strin
 		return "", err
 	}
 	return vantager.OpenNetworkVantage(ctx, network)
+}
+
+// Trace implements [verify.Tracer].
+func (col *collection) Trace(ctx context.Context, sw string, p verify.Packet) (verify.Traced, error) {
+	tracer, err := driverAs[switchcfg.Tracer](col, sw)
+	if err != nil {
+		return verify.Traced{}, err
+	}
+	found, err := tracer.Trace(ctx, switchcfg.Packet(p))
+	return verify.Traced{Delivered: found.Delivered, Stage: found.Stage, ACL: (*verify.ACL)(found.ACL)}, err
 }
 
 // CloseVantage implements [verify.Switches].

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,8 +21,13 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// atOnce bounds how many hosts are worked on at the same time.
-const atOnce = 32
+const (
+	// atOnce bounds how many hosts are worked on at the same time.
+	atOnce = 32
+	// hostLimit is how long one host may keep back what the others have to say. It is
+	// for one that hangs: hundreds of networks over a slow line take minutes.
+	hostLimit = 10 * time.Minute
+)
 
 func hostFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "host", Usage: "only the `HOST` of the spec; may be given several times"}
@@ -66,21 +72,28 @@ func hostNames(hosts []vnet.Host) string {
 	return strings.Join(names, ", ")
 }
 
+// specAndHosts reads the spec, and finds out which of its hosts a command is to
+// work on, as hostsOf does.
+func specAndHosts(c *cli.Context) (*config.Spec, []vnet.Host, error) {
+	spec, err := loadSpec(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	hosts, err := hostsOf(c, spec.Topology)
+	return spec, hosts, err
+}
+
 // withSites reads the spec and does the command's work on each host that it is
 // about, or on the one that it connects to.
 func withSites(c *cli.Context, std stdio, do func(*config.Spec, *site, stdio) error) error {
-	spec, err := loadSpec(c)
-	if err != nil {
-		return err
-	}
-	hosts, err := hostsOf(c, spec.Topology)
+	spec, hosts, err := specAndHosts(c)
 	if err != nil {
 		return err
 	}
 	if len(hosts) == 0 {
 		return onHost(c, std, spec, vnet.Host{URI: c.String("connect")}, do)
 	}
-	return onHosts(c, std, hosts, func(h vnet.Host, std stdio) error { return onHost(c, std, spec, h, do) })
+	return onHosts(c, std, hosts, hostLimit, func(c *cli.Context, h vnet.Host, std stdio) error { return onHost(c, std, spec, h, do) })
 }
 
 // onHost does the work on one host.
@@ -104,10 +117,26 @@ type hostResult struct {
 	failure  error
 }
 
-// onHosts does the work on all hosts at the same time, and prints what each had
-// to say once all are done, in their order. Its error names every host that
-// failed: the others are done.
-func onHosts(c *cli.Context, std stdio, hosts []vnet.Host, do func(vnet.Host, stdio) error) error {
+// hostWork is the work on one host. The context ends when its time is up.
+type hostWork func(*cli.Context, vnet.Host, stdio) error
+
+// within does the work in this time.
+func (do hostWork) within(limit time.Duration, c *cli.Context, h vnet.Host, std stdio) error {
+	ctx, cancel := context.WithTimeout(c.Context, limit)
+	defer cancel()
+	own := *c
+	own.Context = ctx
+	err := do(&own, h, std)
+	if err != nil && ctx.Err() != nil && c.Err() == nil {
+		return fmt.Errorf("not done within %v: %w", limit, err)
+	}
+	return err
+}
+
+// onHosts does the work on all hosts at the same time, each within the limit, and
+// prints what each had to say once all are done, in their order. Its error names
+// every host that failed: the others are done.
+func onHosts(c *cli.Context, std stdio, hosts []vnet.Host, limit time.Duration, do hostWork) error {
 	results := make([]hostResult, len(hosts))
 	step, shown := func(string) {}, func() {}
 	if isTerminal(std.err) {
@@ -123,7 +152,7 @@ func onHosts(c *cli.Context, std stdio, hosts []vnet.Host, do func(vnet.Host, st
 			r.host = h
 			select {
 			case places <- struct{}{}:
-				r.failure = do(h, stdio{in: std.in, out: &r.out, err: &r.err})
+				r.failure = do.within(limit, c, h, stdio{in: std.in, out: &r.out, err: &r.err})
 				<-places
 			case <-c.Done():
 				r.failure = context.Cause(c.Context)
@@ -137,9 +166,11 @@ func onHosts(c *cli.Context, std stdio, hosts []vnet.Host, do func(vnet.Host, st
 }
 
 // tell prints the results, with headings unless they are for machines, and
-// returns the failures as one error.
+// returns the failures as one error. That changes are pending is none, and is
+// returned when there is no failure.
 func tell(std stdio, results []hostResult, headings bool) error {
 	var errs []error
+	var pending error
 	code, failed := exitOK, 0
 	for i := range results {
 		r := &results[i]
@@ -154,7 +185,11 @@ func tell(std stdio, results []hostResult, headings bool) error {
 		for line := range strings.Lines(r.err.String()) {
 			fmt.Fprintf(std.err, "host %s: %s", r.host.Name, line)
 		}
-		if r.failure == nil {
+		switch exitCode(r.failure) {
+		case exitOK:
+			continue
+		case exitPending:
+			pending = r.failure
 			continue
 		}
 		failed++
@@ -164,7 +199,7 @@ func tell(std stdio, results []hostResult, headings bool) error {
 		}
 	}
 	if len(errs) == 0 {
-		return nil
+		return pending
 	}
 	errs = append(errs, fmt.Errorf("%d of %d hosts failed", failed, len(results)))
 	return &exitError{code, errors.Join(errs...)}

@@ -101,10 +101,15 @@ func listRuns(c *cli.Context, std stdio, s *history.Store) error {
 // scopeOf says what a run looked at.
 func scopeOf(r history.Run) string {
 	switch {
+	case r.Nightly && r.Here:
+		return "night, this host"
 	case r.Nightly:
 		return "night"
 	case r.Narrowed():
 		var parts []string
+		if r.Here {
+			parts = append(parts, "this host")
+		}
 		if len(r.Guests) > 0 {
 			parts = append(parts, "guests "+strings.Join(r.Guests, " "))
 		}

@@ -106,7 +106,7 @@ func listSwitches(ctx context.Context, s *site) (listing, error) {
 			row[4] = open.err.Error()
 		} else {
 			row[3] = fmt.Sprint(len(open.state.Ports))
-			row[4] = cannot(open.driver.Capabilities())
+			row[4] = cannot(ctx, open.driver.Capabilities())
 		}
 		if open.driver != nil {
 			if err := open.driver.Close(); err != nil {
@@ -119,12 +119,12 @@ func listSwitches(ctx context.Context, s *site) (listing, error) {
 }
 
 // cannot names what the switch cannot do, the first few of it.
-func cannot(c switchcfg.Capabilities) string {
+func cannot(ctx context.Context, c switchcfg.Capabilities) string {
 	const few = 4
 	var features []string
 	for _, f := range switchcfg.Features() {
 		_, missing := c.Missing[f]
-		if missing || c.Try != nil && c.Try(f) != "" {
+		if missing || c.Try != nil && c.Try(ctx, f) != "" {
 			features = append(features, string(f))
 		}
 	}
@@ -165,7 +165,31 @@ func listPorts(ctx context.Context, s *site) (listing, error) {
 			list.rows = append(list.rows, portRow(col, g.Ref.Name, nic.Want))
 		}
 	}
-	return list, col.close()
+	if err := col.close(); err != nil {
+		return list, err
+	}
+	guests, err := s.guests(ctx)
+	if err != nil {
+		return list, err
+	}
+	for _, sw := range s.topology.Switches {
+		for _, stale := range s.stale(ctx, sw, running(guests)) {
+			list.rows = append(list.rows, staleRow(stale.Port))
+		}
+	}
+	return list, nil
+}
+
+// staleRow is a port of ours that no running guest has.
+func staleRow(port switchcfg.Port) []string {
+	vlan := "-"
+	if port.Settings.VLAN != nil {
+		vlan = port.Settings.VLAN.String()
+	}
+	return []string{
+		port.Owner.Guest, port.Device, port.Owner.MAC.String(), port.Owner.Network, port.Switch, vlan,
+		port.Settings.Flags[switchcfg.FlagIsolated].String(), "stale",
+	}
 }
 
 func portRow(col *collection, guest string, want vnet.Port) []string {

@@ -57,8 +57,9 @@ func (s *site) eachNetworker(
 // withNetworker calls do if the switch itself has networks. A database at its
 // usual place is this machine's, and so not that of another host.
 func (s *site) withNetworker(ctx context.Context, sw vnet.Switch, do func(switchcfg.Networker) error) (err error) {
-	if !s.local && len(sw.Database) == 0 {
-		return nil
+	if !s.local && sw.Driver == vnet.DriverOVN && len(sw.Database) == 0 {
+		return usagef("switch %s has no database in the spec, and libvirt is another machine's: want database: where OVN's northbound "+
+			"database is reached from here and there, such as tcp:192.0.2.10:6641, or run it there", sw.Name)
 	}
 	n, ok, err := drivers.OpenNetworker(ctx, sw)
 	if err != nil || !ok {
@@ -66,6 +67,14 @@ func (s *site) withNetworker(ctx context.Context, sw vnet.Switch, do func(switch
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	return do(n)
+}
+
+// networkMaker is [site.makeNetworks], or does its work elsewhere.
+type networkMaker func(ctx context.Context, std stdio, networks []vnet.Network) (undo []func() error, changed int, err error)
+
+// alreadyMade is a networkMaker for networks that have been made for all hosts.
+func alreadyMade(context.Context, stdio, []vnet.Network) ([]func() error, int, error) {
+	return nil, 0, nil
 }
 
 // makeNetworks makes the networks on the switches that themselves have networks,

@@ -79,6 +79,7 @@ func (s *site) remember(c *cli.Context, std stdio, report *verify.Report) *histo
 	scope := history.Scope{
 		Nightly: c.Bool("nightly"),
 		Guests:  c.Args().Slice(), Networks: c.StringSlice("network"),
+		Here: c.Bool("here") && len(s.topology.Hosts) > 0,
 		Keep: time.Duration(c.Int("keep")) * 24 * time.Hour,
 	}
 	past, err := keep(c.Context, s.store.StateDir, report, scope)
@@ -140,6 +141,9 @@ func (n *night) verdict(report verify.Report, past *history.Past) verify.Verdict
 	switch {
 	case failed && problems == 0 && slices.Contains(n.failOn, failOnNew):
 		v = verify.VerdictPass
+		if report.Untold() {
+			v = verify.VerdictInconclusive
+		}
 		fallthrough
 	case !failed:
 		if notes > 0 && slices.Contains(n.failOn, failOnSlow) {

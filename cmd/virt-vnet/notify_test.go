@@ -132,6 +132,7 @@ func TestNotifyURL(t *testing.T) {
 		"refused":                 {[]answer{{403, 0}}, changed(history.StateFlapping, true), 1, "the server answers 403 Forbidden"},
 		"sent elsewhere":          {[]answer{{307, 0}}, changed(history.StateNew, true), 1, "the server answers 307"},
 		"too slow":                {[]answer{{200, 2 * time.Second}}, changed(history.StateNew, true), 3, "Timeout exceeded"},
+		"waived no longer":        {[]answer{{200, 0}}, changed(history.StateStill, true), 1, ""},
 		"still, so not told":      {[]answer{{200, 0}}, changed(history.StateStill, false), 0, ""},
 		"flapping, told before":   {[]answer{{200, 0}}, changed(history.StateFlapping, false), 0, ""},
 		"nothing changed":         {[]answer{{200, 0}}, &history.Past{}, 0, ""},
@@ -238,6 +239,9 @@ func TestNightVerdict(t *testing.T) {
 	slowPast := &history.Past{Changes: []history.Change{{State: history.StateNew, Problem: slow, Fresh: true}}}
 	slowStill := &history.Past{Changes: []history.Change{{State: history.StateStill, Problem: slow}}}
 	unsure := verify.Report{NICs: []verify.NICResult{{Status: verify.StatusInconclusive}}}
+	failingAndLimited, failingAndUnsure := failing(), failing()
+	failingAndLimited.Limits = []string{"the guests of host b are not known"}
+	failingAndUnsure.NICs = append(failingAndUnsure.NICs, unsure.NICs...)
 	for name, tt := range map[string]struct {
 		failOn []string
 		report verify.Report
@@ -247,11 +251,15 @@ func TestNightVerdict(t *testing.T) {
 		"any, still":                    {nil, failing(), changed(history.StateStill, false), verify.VerdictFail},
 		"new, still":                    {[]string{"new"}, failing(), changed(history.StateStill, false), verify.VerdictPass},
 		"new, new":                      {[]string{"new"}, failing(), changed(history.StateNew, true), verify.VerdictFail},
+		"new, waived no longer":         {[]string{"new"}, failing(), changed(history.StateStill, true), verify.VerdictFail},
 		"new, begins to flap":           {[]string{"new"}, failing(), changed(history.StateFlapping, true), verify.VerdictFail},
 		"new, flaps on":                 {[]string{"new"}, failing(), changed(history.StateFlapping, false), verify.VerdictPass},
 		"new, and waived":               {[]string{"new"}, failing(), waived, verify.VerdictPass},
 		"new, and nobody knows":         {[]string{"new"}, failing(), nil, verify.VerdictFail},
 		"new, fixed":                    {[]string{"new"}, fine, changed(history.StateFixed, true), verify.VerdictPass},
+		"new, still, and limited":       {[]string{"new"}, failingAndLimited, changed(history.StateStill, false), verify.VerdictInconclusive},
+		"new, still, and not told":      {[]string{"new"}, failingAndUnsure, changed(history.StateStill, false), verify.VerdictInconclusive},
+		"new, new, and limited":         {[]string{"new"}, failingAndLimited, changed(history.StateNew, true), verify.VerdictFail},
 		"new, not told":                 {[]string{"new"}, unsure, &history.Past{}, verify.VerdictInconclusive},
 		"slow is no failure":            {nil, fineButSlow, slowPast, verify.VerdictPass},
 		"slow is no failure with new":   {[]string{"new"}, fineButSlow, slowPast, verify.VerdictPass},

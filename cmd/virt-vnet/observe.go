@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"time"
 
@@ -58,7 +59,7 @@ func (open openSwitch) found(ctx context.Context) verify.Switch {
 	if open.condition != nil && open.sw.Uplink != "" {
 		uplink := open.condition.Uplink
 		out.UplinkPort = &verify.UplinkPort{
-			Device: uplink.Device, Link: uplink.Link, VLAN: uplink.VLAN,
+			Device: uplink.Device, Link: uplink.Link, VLAN: open.inForce(uplink.VLAN),
 			Forwarding: verify.Forwarding(open.condition.Forwarding[uplink.Device]),
 		}
 	}
@@ -90,7 +91,7 @@ func newOverlay(found *switchcfg.Overlay) *verify.Overlay {
 		return nil
 	}
 	out := &verify.Overlay{
-		Chassis: found.Chassis, Control: found.Control, Unknown: found.Unknown,
+		Chassis: found.Chassis, Control: found.Control, Unknown: found.Unknown, FlowsUnknown: found.FlowsUnknown,
 		Registered: found.Registered, Ends: found.Ends, Astray: found.Astray,
 	}
 	for _, t := range found.Tunnels {
@@ -99,20 +100,38 @@ func newOverlay(found *switchcfg.Overlay) *verify.Overlay {
 	return out
 }
 
+func newBinding(b switchcfg.Binding) verify.Binding {
+	return verify.Binding{
+		ID: b.ID, Known: b.Known, Chassis: b.Chassis, Requested: b.Requested,
+		Installed: b.Installed, Lost: b.Lost, Peers: b.Peers,
+	}
+}
+
 // port is what was seen of a device, or nil when the switch was not observed.
 func (open openSwitch) port(device string) *verify.Port {
 	if open.err != nil {
 		return nil
 	}
 	found := open.state.Ports[device]
-	out := &verify.Port{Switch: found.Switch, VLAN: found.Settings.VLAN, Isolated: found.Settings.Flags[switchcfg.FlagIsolated]}
+	out := &verify.Port{Switch: found.Switch, VLAN: open.inForce(found.Settings.VLAN), Isolated: found.Settings.Flags[switchcfg.FlagIsolated]}
 	if open.condition != nil {
 		out.Forwarding = verify.Forwarding(open.condition.Forwarding[device])
+		refusal := open.condition.Refusals[device]
+		out.Refused, out.RefusedRow = refusal.Reason, refusal.Row
 		if o := open.condition.Overlay; o != nil {
-			out.Binding = verify.Binding(o.Bindings[device])
+			out.Binding = newBinding(o.Bindings[device])
 		}
 	}
 	return out
+}
+
+// inForce is a port's membership, or nil on a bridge that does not filter VLANs,
+// whatever its ports are members of.
+func (open openSwitch) inForce(set *vnet.VLANSet) *vnet.VLANSet {
+	if own := open.state.Ports[open.sw.Name].Settings.Bridge; own != nil && own.VLANFiltering == vnet.ToggleOff {
+		return nil
+	}
+	return set
 }
 
 // compare fills in which other settings of the port are not as wanted.
@@ -153,14 +172,55 @@ func (col *collection) WatchDrops(
 	if err != nil {
 		return nil, err
 	}
+	before := col.guardDrops(ctx)
 	return func(ctx context.Context) ([]verify.Drop, error) {
 		found, err := trace.Stop(ctx)
 		drops := make([]verify.Drop, len(found))
 		for i, d := range found {
 			drops[i] = newDrop(d)
 		}
-		return drops, err
+		return append(drops, since(before, col.guardDrops(ctx))...), err
 	}, nil
+}
+
+// guardDrops is what guards have dropped on switches that count it themselves.
+// What cannot be had names no rule.
+func (col *collection) guardDrops(ctx context.Context) []switchcfg.GuardDrops {
+	var all []switchcfg.GuardDrops
+	for _, open := range col.switches {
+		counter, ok := open.driver.(switchcfg.GuardCounter)
+		if !ok || open.condition == nil || open.condition.Overlay == nil {
+			continue
+		}
+		drops, err := counter.GuardDrops(ctx, open.condition.Overlay.Bindings)
+		if err != nil {
+			col.site.log.Info("verify: guards are not looked at", "err", err)
+		}
+		all = append(all, drops...)
+	}
+	return all
+}
+
+// since is what the guards dropped between the two, as drops of ARP and of IP, as
+// a guard's counter does not tell which.
+func since(before, after []switchcfg.GuardDrops) []verify.Drop {
+	var drops []verify.Drop
+	for _, now := range after {
+		for _, b := range before {
+			if b.Device == now.Device && b.Rule == now.Rule {
+				now.Frames -= b.Frames
+			}
+		}
+		device, err := net.InterfaceByName(now.Device)
+		if now.Frames <= 0 || err != nil {
+			continue
+		}
+		d := verify.Drop{In: device.Index, By: verify.DropByGuard, Place: now.Place, Rule: now.Rule, Frames: now.Frames}
+		drops = append(drops, d)
+		d.IP = true
+		drops = append(drops, d)
+	}
+	return drops
 }
 
 func newDrop(d firewall.Drop) verify.Drop {

@@ -90,8 +90,12 @@ func (s *site) plan(ctx context.Context) (sitePlan, error) {
 	if err != nil {
 		return plan, err
 	}
+	guests, err := s.guests(ctx)
+	if err != nil {
+		return plan, err
+	}
 	if s.local {
-		if plan.Switches, err = s.switchPlans(ctx, defined); err != nil {
+		if plan.Switches, err = s.switchPlans(ctx, defined, running(guests)); err != nil {
 			return plan, err
 		}
 	}
@@ -105,21 +109,12 @@ func (s *site) plan(ctx context.Context) (sitePlan, error) {
 		}
 		plan.Networks = append(plan.Networks, n)
 	}
-	guests, err := s.guests(ctx)
-	if err != nil || !s.local {
-		return plan, err
+	if !s.local {
+		return plan, nil
 	}
-	for _, g := range guests {
-		if !g.Active {
-			continue
-		}
-		p, err := s.wirer.Plan(ctx, g.Domain)
-		if err != nil {
-			return plan, fmt.Errorf("guest %s: %w", g.Name, err)
-		}
-		plan.Guests = append(plan.Guests, p)
-	}
-	return plan, nil
+	all, err := s.wirer.PlanAll(ctx, running(guests))
+	plan.Guests = append(plan.Guests, all...)
+	return plan, err
 }
 
 // networkPlan compares one network with those that libvirt has.

@@ -21,13 +21,23 @@ func repairCommand(std stdio) *cli.Command {
 		Name:      "repair",
 		Usage:     "put the ports of running guests back to what their networks say",
 		ArgsUsage: "[GUEST...]",
+		Description: "Ports that carry virt-vnet's mark and are those of no running guest are stale. Without GUEST they are shown and\n" +
+			"remembered. With --prune those that an earlier repair has shown are removed: taken off the switch where the device is\n" +
+			"gone, else released. A port without the mark is never touched.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "prune", Usage: "remove stale ports that an earlier repair has shown"}},
 		Action: func(c *cli.Context) error {
+			if c.Bool("prune") && c.Args().Present() {
+				return usagef("--prune is about whole switches: leave out %s", strings.Join(c.Args().Slice(), " "))
+			}
 			return withSite(c, std, func(_ *config.Spec, s *site) error { return repairGuests(c, std, s) })
 		},
 	}
 }
 
 func repairGuests(c *cli.Context, std stdio, s *site) error {
+	if !s.local { // its guests' devices would be taken for those that have these names here
+		return usagef("repair changes the switches of this machine, and %s is not this machine: run it there", s.conn.URI())
+	}
 	wanted, err := s.named(c.Context, c.Args().Slice())
 	if err != nil {
 		return err
@@ -47,8 +57,14 @@ func repairGuests(c *cli.Context, std stdio, s *site) error {
 		return err
 	}
 	changed, err := s.repair(c.Context, std, func(d libvirtnet.Domain) bool { return wanted(d.Name) })
+	stale := 0
+	if !c.Args().Present() {
+		var errPrune error
+		stale, errPrune = s.prune(c.Context, std, c.Bool("prune"))
+		err = errors.Join(err, errPrune)
+	}
 	err = errors.Join(err, s.tidySwitches(c.Context))
-	if err == nil && changed+own+logical == 0 {
+	if err == nil && changed+own+logical+stale == 0 {
 		fmt.Fprintln(std.out, "nothing to repair: every port is as its network says")
 	}
 	return err
@@ -62,19 +78,21 @@ func (s *site) repair(ctx context.Context, std stdio, match func(libvirtnet.Doma
 	if err != nil {
 		return 0, err
 	}
-	var errs []error
+	var running []libvirtnet.Domain
 	for _, g := range guests {
-		if !g.Active || !match(g.Domain) {
-			continue
+		if g.Active && match(g.Domain) {
+			running = append(running, g.Domain)
 		}
-		plans, err := s.wirer.Repair(ctx, g.Domain)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("guest %s: %w", g.Name, err))
+	}
+	var errs []error
+	for _, r := range s.wirer.RepairAll(ctx, running) {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("guest %s: %w", r.Guest.Name, r.Err))
 		}
-		for _, plan := range plans {
+		for _, plan := range r.Changed {
 			changed += len(plan.Changes)
 			for line := range strings.Lines(plan.String()) {
-				fmt.Fprintf(std.out, "guest %s: %s", g.Name, line)
+				fmt.Fprintf(std.out, "guest %s: %s", r.Guest.Name, line)
 			}
 		}
 	}

@@ -185,3 +185,17 @@ func TestVerdictError(t *testing.T) {
 		}
 	}
 }
+
+// TestWholeReport has runs that could not remove something of theirs, and one
+// that could tell nothing.
+func TestWholeReport(t *testing.T) {
+	left := errors.New("remove macvlan vvs1.0:\noperation not permitted")
+	var talk strings.Builder
+	if err := whole(stdio{err: &talk}, failing(), left); err != nil || talk.String() != "virt-vnet: warning: remove macvlan vvs1.0: operation not permitted\n" {
+		t.Errorf("with a report: error %v, talk %q", err, talk.String())
+	}
+	talk.Reset()
+	if err := whole(stdio{err: &talk}, verify.Report{}, left); !errors.Is(err, left) || talk.Len() > 0 {
+		t.Errorf("without a report: error %v, talk %q", err, talk.String())
+	}
+}

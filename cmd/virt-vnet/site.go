@@ -33,6 +33,10 @@ type site struct {
 	// local means that libvirt manages this machine's switches. Of another
 	// machine only the libvirt networks can be managed from here.
 	local bool
+	// elsewhere is whether the guests of the spec's other hosts are looked at, too,
+	// unless only some are of interest that are all here.
+	elsewhere bool
+	only      []string
 }
 
 // openSite connects to the libvirt at uri. Close s.conn when done.

@@ -26,7 +26,7 @@ type switchPlan struct {
 }
 
 // switchPlans compares the switches of the spec with the host's.
-func (s *site) switchPlans(ctx context.Context, defined []virtapi.Network) ([]switchPlan, error) {
+func (s *site) switchPlans(ctx context.Context, defined []virtapi.Network, running []libvirtnet.Domain) ([]switchPlan, error) {
 	plans := []switchPlan{}
 	for _, sw := range s.topology.Switches {
 		advice, err := advise(ctx, sw, defined)
@@ -38,6 +38,9 @@ func (s *site) switchPlans(ctx context.Context, defined []virtapi.Network) ([]sw
 			return nil, err
 		}
 		p := switchPlan{Name: sw.Name, Warnings: append(advice, plan.Warnings...)}
+		for _, stale := range s.stale(ctx, sw, running) {
+			p.Warnings = append(p.Warnings, stale.String()+": "+staleFix(stale))
+		}
 		for _, c := range plan.Changes {
 			p.Changes = append(p.Changes, c.Lines()...)
 		}
@@ -122,7 +125,7 @@ func (s *site) returnSwitches(ctx context.Context, std stdio) error {
 	for _, t := range touched {
 		kept := false
 		for _, n := range networks {
-			kept = kept || n.Switch.Name == t.Switch.Name && n.Switch.Bridge.Owned
+			kept = kept || n.Switch.Name == t.Switch.Name && n.Switch.Configured()
 		}
 		if kept {
 			continue
@@ -134,9 +137,9 @@ func (s *site) returnSwitches(ctx context.Context, std stdio) error {
 	return errors.Join(errs...)
 }
 
-// tidySwitches removes from the spec's Linux bridges what guests that are gone
-// left there. On other switches ports leave nothing behind.
+// tidySwitches removes from the spec's switches what guests that are gone left
+// there. On OVN they leave ports, which are pruned.
 func (s *site) tidySwitches(ctx context.Context) error {
-	other := func(sw vnet.Switch) bool { return sw.Driver != vnet.DriverLinux }
+	other := func(sw vnet.Switch) bool { return sw.Driver == vnet.DriverOVN }
 	return s.wirer.Tidy(ctx, slices.DeleteFunc(slices.Clone(s.topology.Switches), other))
 }

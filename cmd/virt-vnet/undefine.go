@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -25,9 +26,10 @@ func undefineCommand(std stdio) *cli.Command {
 
 func undefineNetworkCommand(std stdio) *cli.Command {
 	return &cli.Command{
-		Name:      "network",
-		Usage:     "remove a network that virt-vnet defined from libvirt, and its file",
-		ArgsUsage: "NAME",
+		Name:        "network",
+		Usage:       "remove a network that virt-vnet defined from libvirt, and its file",
+		ArgsUsage:   "NAME",
+		Description: "Only from the libvirt of --connect, also when the spec has hosts. From OVN it is gone for all hosts.",
 		Action: func(c *cli.Context) error {
 			name, err := oneArg(c, "NAME")
 			if err != nil {
@@ -58,12 +60,14 @@ func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, nam
 	}
 	if !s.local {
 		fmt.Fprintf(std.out, "network %s: removed\n", name)
+		s.tellOtherHosts(std, name)
 		return nil
 	}
 	if err := s.store.RemoveNetwork(name); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "network %s: removed\n", name)
+	s.tellOtherHosts(std, name)
 	if err := errors.Join(s.returnSwitches(c.Context, std), s.tidySwitches(c.Context)); err != nil {
 		return err
 	}
@@ -74,6 +78,19 @@ func (s *site) undefineNetwork(c *cli.Context, std stdio, spec *config.Spec, nam
 		fmt.Fprintf(std.err, "network %s is still declared in %s: remove it there, or the next apply defines it again\n", name, at)
 	}
 	return nil
+}
+
+// tellOtherHosts says that a network is gone from OVN, and so for all hosts, while
+// the libvirt of others may have it still, where its guests would be refused.
+func (s *site) tellOtherHosts(std stdio, name string) {
+	network, _ := s.topology.Network(name)
+	sw, _ := s.topology.Switch(network.Switch)
+	others := slices.DeleteFunc(slices.Clone(s.topology.Hosts), func(h vnet.Host) bool { return h.URI == s.conn.URI() })
+	if sw.Driver != vnet.DriverOVN || len(others) == 0 {
+		return
+	}
+	fmt.Fprintf(std.err, "network %s is gone from OVN for all hosts, and from libvirt at %s only: for each of %s that has it still: "+
+		"virt-vnet -c URI undefine network %s\n", name, s.conn.URI(), hostNames(others), name)
 }
 
 func undefineInterfaceCommand(std stdio) *cli.Command {

@@ -58,10 +58,7 @@ type looker struct {
 
 // verify checks the guests that opts names, after the wait.
 func (l *looker) verify(ctx context.Context, opts verify.Options, wait time.Duration) (verify.Report, error) {
-	err := l.site.again(ctx, func() error {
-		_, err := l.site.named(ctx, opts.Guests)
-		return err
-	})
+	err := l.site.again(ctx, func() error { return l.site.known(ctx, opts.Guests) })
 	if err != nil {
 		return verify.Report{}, err
 	}
@@ -87,6 +84,11 @@ func (l *looker) collect(ctx context.Context, names []string) (verify.Inventory,
 	}
 	l.close()
 	l.collection = next
+	if len(names) == 0 {
+		if err := next.misses(); err != nil {
+			return verify.Inventory{}, err
+		}
+	}
 	return next.inventory, nil
 }
 

@@ -134,7 +134,7 @@ func TestNewerIsLeftAlone(t *testing.T) {
 	}
 	for name, open := range map[string]func(context.Context, string) (*Store, error){"Open": Open, "View": View} {
 		_, err := open(t.Context(), dir)
-		if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 99, this one knows 1") {
+		if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 99, this one knows 2") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

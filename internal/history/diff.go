@@ -21,7 +21,7 @@ type Difference struct {
 	Removed []verify.Endpoint `json:"removed,omitempty"`
 	// Checks are the expectations of the spec whose results differ.
 	Checks []CheckChange `json:"checks,omitempty"`
-	// Latencies are those that differ by half and more, and by 0.2 ms and more.
+	// Latencies are those that differ by half and more, and by 1 ms and more.
 	Latencies []LatencyChange `json:"latencies,omitempty"`
 }
 

@@ -22,7 +22,8 @@
 //   - new: present, and absent the night before.
 //   - still: present, and present the night before.
 //   - fixed: absent, and present the night before.
-//   - gone: none of the NICs it was about is there any more.
+//   - gone: none of the NICs it was about is there any more, and the run could
+//     look at everything.
 //   - flapping: it changed between present and absent at least 3 times in the
 //     last 7 nights, this one included. It is called flapping, present or not,
 //     until it has not changed for 3 nights in a row; then it is still there, or
@@ -32,8 +33,8 @@
 //
 // A NIC's latency, the median of a paced measurement, is compared with the
 // medians of up to 14 nights before, when there are at least 5. It is slow
-// when it is above their median by more than 3 times their median absolute
-// deviation, and at least 1.5 times that median, and at least 0.2 ms above it.
+// when it is above their median by more than 5 times their median absolute
+// deviation, and at least 1.5 times that median, and at least 1 ms above it.
 // That is a note, [verify.CodeSlow], in the report's problems. It makes no
 // verdict worse, for a busy host is no broken network.
 //

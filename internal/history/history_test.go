@@ -37,7 +37,7 @@ func report(night int, signs map[verify.Endpoint]rune) verify.Report {
 		status := map[rune]verify.Status{
 			'+': verify.StatusFail, '-': verify.StatusPass, '?': verify.StatusInconclusive, '!': verify.StatusNotReached,
 		}[sign]
-		n.Rungs = []verify.Rung{{Name: verify.RungLink, Status: verify.StatusPass}, {Name: verify.RungARP, Status: status}}
+		n.Rungs = []*verify.Rung{{Name: verify.RungLink, Status: verify.StatusPass}, {Name: verify.RungARP, Status: status}}
 		switch sign {
 		case '+':
 			n.Status = verify.StatusFail
@@ -102,7 +102,7 @@ func lines(changes []Change) string {
 // in each: the state, its code, the night since when, and whether that is fresh.
 func TestNights(t *testing.T) {
 	for name, nights := range map[string][]struct {
-		sign rune // as of report; g is gone
+		sign rune // as of report; g is gone, l is that libvirt was lost
 		want string
 	}{
 		"healthy": {{'-', ""}, {'-', ""}},
@@ -170,6 +170,13 @@ func TestNights(t *testing.T) {
 			{'+', "new NO_ARP 4*"},
 		},
 		"healthy guest removed": {{'-', ""}, {'g', ""}},
+		"nothing could be looked at": {
+			{'+', "new NO_ARP 0*"},
+			{'l', ""},
+			{'+', "still NO_ARP 0"},
+			{'l', ""},
+			{'g', "gone NO_ARP 0*"},
+		},
 		"calms down only where it can be told": {
 			{'+', "new NO_ARP 0*"},
 			{'-', "fixed NO_ARP 0*"},
@@ -194,7 +201,11 @@ func TestNights(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				past := remember(t, s, report(i, signs), nightly)
+				r := report(i, signs)
+				if night.sign == 'l' {
+					r = verify.Report{Version: verify.ReportVersion, Started: at(i), Limits: []string{"libvirt went away"}}
+				}
+				past := remember(t, s, r, nightly)
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -227,7 +238,33 @@ func TestLeakIsNew(t *testing.T) {
 		p.Leaks = tt.leaks
 		r.Problems = []verify.Problem{p}
 		r.NICs[0].Status = verify.StatusFail
-		r.NICs[0].Rungs = []verify.Rung{{Name: verify.RungVLAN, Status: verify.StatusFail}}
+		r.NICs[0].Rungs = []*verify.Rung{{Name: verify.RungVLAN, Status: verify.StatusFail}}
+		if got := lines(remember(t, s, r, nightly).Changes); got != tt.want {
+			t.Errorf("night %d: %q, want %q", i, got, tt.want)
+		}
+	}
+}
+
+// TestWaiverEnds has a problem that was waived for some nights.
+func TestWaiverEnds(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for i, tt := range []struct {
+		sign   rune
+		waived bool
+		want   string
+	}{
+		{'+', true, "new NO_ARP 0*"},
+		{'+', true, "still NO_ARP 0"},
+		{'?', false, ""}, // it ended in a night that could not tell
+		{'+', false, "still NO_ARP 0*"},
+		{'+', false, "still NO_ARP 0"},
+		{'+', true, "still NO_ARP 0"},
+		{'-', false, "fixed NO_ARP 0*"},
+	} {
+		r := report(i, map[verify.Endpoint]rune{web1: tt.sign})
+		if tt.waived {
+			r.Problems[0].Waived = &verify.Waived{Owner: "ops"}
+		}
 		if got := lines(remember(t, s, r, nightly).Changes); got != tt.want {
 			t.Errorf("night %d: %q, want %q", i, got, tt.want)
 		}
@@ -251,6 +288,7 @@ func TestRunsByHand(t *testing.T) {
 		{"one guest, which is fine", map[verify.Endpoint]rune{web1: '-'}, Scope{Guests: []string{"web1"}}, "fixed NO_ARP 1*"},
 		{"one guest, which is not", map[verify.Endpoint]rune{web2: '+'}, Scope{Guests: []string{"web2"}}, "still NO_ARP 1"},
 		{"a network without any of them", nil, Scope{Networks: []string{"blue"}}, ""},
+		{"guests of this host, which has none", nil, Scope{Here: true}, ""},
 	} {
 		past := remember(t, s, report(2, tt.signs), tt.scope)
 		if got := lines(past.Changes); got != tt.want {

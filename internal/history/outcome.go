@@ -52,12 +52,18 @@ const (
 type seen struct {
 	report   verify.Report
 	narrowed bool
+	// partial is whether NICs may be there that the run did not look at: it was
+	// narrowed, or could not look at everything.
+	partial  bool
 	nics     map[endpoint]verify.NICResult
 	problems map[string]verify.Problem
 }
 
 func look(report verify.Report, narrowed bool) seen {
-	s := seen{report: report, narrowed: narrowed, nics: map[endpoint]verify.NICResult{}, problems: map[string]verify.Problem{}}
+	s := seen{
+		report: report, narrowed: narrowed, partial: narrowed || len(report.Limits) > 0,
+		nics: map[endpoint]verify.NICResult{}, problems: map[string]verify.Problem{},
+	}
 	for _, n := range report.NICs {
 		s.nics[endpointOf(n.Endpoint)] = n
 	}
@@ -88,7 +94,7 @@ func (s seen) outcome(p verify.Problem) outcome {
 	nics := s.affected(p)
 	switch {
 	case len(nics) == 0 && len(p.Affects) > 0:
-		if s.narrowed {
+		if s.partial {
 			return unknown
 		}
 		return gone
@@ -104,6 +110,9 @@ func (s seen) outcome(p verify.Problem) outcome {
 	}
 	if o := s.checked(p); o != 0 {
 		return o
+	}
+	if s.partial && len(nics) < len(p.Affects) {
+		return unknown // the other end of the pair
 	}
 	return s.paired(nics)
 }

@@ -27,7 +27,7 @@ func TestOutcome(t *testing.T) {
 		for i, e := range []verify.Endpoint{web1, web2} {
 			status := []verify.Status{gateway1, gateway2}[i]
 			r.NICs = append(r.NICs, verify.NICResult{
-				Endpoint: e, Status: verify.StatusPass, Rungs: []verify.Rung{{Name: verify.RungGateway, Status: status}},
+				Endpoint: e, Status: verify.StatusPass, Rungs: []*verify.Rung{{Name: verify.RungGateway, Status: status}},
 			})
 		}
 		return r
@@ -41,6 +41,9 @@ func TestOutcome(t *testing.T) {
 		r := nics(verify.StatusPass, verify.StatusPass)
 		r.Checks = []verify.CheckResult{{Name: "web1 tcp web2:80", Status: status}, {Name: "other", Status: verify.StatusInconclusive}}
 		return r
+	}
+	lost := func(here ...verify.NICResult) verify.Report {
+		return verify.Report{NICs: here, Limits: []string{"the guests of host b are not known"}}
 	}
 	broken := pair(verify.StatusPass)
 	broken.NICs[0].Status = verify.StatusFail
@@ -61,6 +64,9 @@ func TestOutcome(t *testing.T) {
 		"expectation is not told":                       {refused, check(verify.StatusInconclusive), unknown},
 		"expectation left the spec":                     {refused, nics(verify.StatusPass, verify.StatusPass), absent},
 		"no guest is left":                              {leak, verify.Report{}, gone},
+		"no guest could be looked at":                   {leak, lost(), unknown},
+		"an end could not be looked at":                 {leak, lost(nics(verify.StatusPass, verify.StatusPass).NICs[0]), unknown},
+		"one of two could not be looked at":             {gateway, lost(nics(verify.StatusPass, verify.StatusPass).NICs[0]), absent},
 	} {
 		if got := look(tt.report, false).outcome(tt.problem); got != tt.want {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)

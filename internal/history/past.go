@@ -22,7 +22,8 @@ const (
 	StateFixed State = "fixed"
 	// StateFlapping is one that comes and goes.
 	StateFlapping State = "flapping"
-	// StateGone is a problem of a guest that is no longer there to have it.
+	// StateGone is a problem of a guest that is known to be no longer there to
+	// have it.
 	StateGone State = "gone"
 )
 
@@ -33,8 +34,8 @@ type Change struct {
 	// Since is when it was first seen in the present row of nights, or when a
 	// flapping one began to come and go.
 	Since time.Time `json:"since"`
-	// Fresh is whether the state is another than after the night before. It
-	// always is for new, fixed and gone, and never for still.
+	// Fresh is whether the state is another than after the night before, as it
+	// always is for new, fixed and gone, or the problem is waived no longer.
 	Fresh bool `json:"fresh,omitempty"`
 }
 
@@ -69,12 +70,14 @@ type Run struct {
 	// site.
 	Guests   []string `json:"guests,omitempty"`
 	Networks []string `json:"networks,omitempty"`
-	NICs     int      `json:"nics"`
-	Problems int      `json:"problems"`
+	// Here means that the guests of other hosts were left out.
+	Here     bool `json:"here,omitempty"`
+	NICs     int  `json:"nics"`
+	Problems int  `json:"problems"`
 }
 
 // Narrowed reports whether the run looked at a part of the site only.
-func (r Run) Narrowed() bool { return len(r.Guests)+len(r.Networks) > 0 }
+func (r Run) Narrowed() bool { return r.Here || len(r.Guests)+len(r.Networks) > 0 }
 
 // Past is what history knows beyond a report.
 type Past struct {

@@ -48,7 +48,7 @@ func collect(ctx context.Context, q querier, scan func(*sql.Rows) error, query s
 func readNights(ctx context.Context, q querier, rows string) (nights, error) {
 	n := nights{samples: map[endpoint][]Sample{}}
 	var err error
-	if n.runs, err = readRuns(ctx, q, "WHERE nightly ORDER BY id DESC LIMIT ?", trendNights); err != nil || len(n.runs) == 0 {
+	if n.runs, err = readRuns(ctx, q, len(migrations), "WHERE nightly ORDER BY id DESC LIMIT ?", trendNights); err != nil || len(n.runs) == 0 {
 		return n, err
 	}
 	byRun := map[int64]night{}
@@ -106,13 +106,17 @@ func readSamples(ctx context.Context, q querier, samples map[endpoint][]Sample, 
 		ORDER BY run`, oldest, of)
 }
 
-func readRuns(ctx context.Context, q querier, where string, args ...any) ([]Run, error) {
+func readRuns(ctx context.Context, q querier, version int, where string, args ...any) ([]Run, error) {
+	here := "here"
+	if version < hereSince {
+		here = "0"
+	}
 	var runs []Run
 	err := collect(ctx, q, func(rows *sql.Rows) error {
 		var r Run
 		var started, duration int64
 		var guests, networks string
-		if err := rows.Scan(&r.ID, &started, &duration, &r.Verdict, &r.Nightly, &guests, &networks, &r.NICs, &r.Problems); err != nil {
+		if err := rows.Scan(&r.ID, &started, &duration, &r.Verdict, &r.Nightly, &guests, &networks, &r.Here, &r.NICs, &r.Problems); err != nil {
 			return err
 		}
 		r.Started, r.Duration = time.Unix(0, started), time.Duration(duration)
@@ -121,7 +125,7 @@ func readRuns(ctx context.Context, q querier, where string, args ...any) ([]Run,
 		}
 		runs = append(runs, r)
 		return nil
-	}, "SELECT id, started, duration, verdict, nightly, guests, networks, nics, problems FROM runs "+where, args...)
+	}, "SELECT id, started, duration, verdict, nightly, guests, networks, "+here+", nics, problems FROM runs "+where, args...)
 	return runs, err
 }
 
@@ -131,7 +135,7 @@ func (s *Store) Runs(ctx context.Context, limit int, nightly bool) ([]Run, error
 	if limit == 0 {
 		limit = -1
 	}
-	runs, err := readRuns(ctx, s.db, "WHERE nightly >= ? ORDER BY id DESC LIMIT ?", nightly, limit)
+	runs, err := readRuns(ctx, s.db, s.version, "WHERE nightly >= ? ORDER BY id DESC LIMIT ?", nightly, limit)
 	return runs, s.wrap("read runs", err)
 }
 
@@ -151,7 +155,7 @@ func (s *Store) Find(ctx context.Context, name string) (Run, error) {
 	if err != nil {
 		return Run{}, fmt.Errorf("%w: %q: want a number of virt-vnet history, last, or last~1", ErrNoRun, name)
 	}
-	runs, err := readRuns(ctx, s.db, where, n)
+	runs, err := readRuns(ctx, s.db, s.version, where, n)
 	if err != nil {
 		return Run{}, s.wrap("read run", err)
 	}

@@ -28,12 +28,14 @@ type Scope struct {
 	Nightly bool
 	// Guests and Networks are what the run was narrowed to.
 	Guests, Networks []string
+	// Here means that the guests of other hosts were left out.
+	Here bool
 	// Keep is for how long runs are kept; 14 nights always are, and of other
 	// runs never more than 100.
 	Keep time.Duration
 }
 
-func (s Scope) narrowed() bool { return len(s.Guests)+len(s.Networks) > 0 }
+func (s Scope) narrowed() bool { return s.Here || len(s.Guests)+len(s.Networks) > 0 }
 
 // Remember compares a run with the nights before, appends notes of NICs that
 // are slower than in those to its problems, and keeps it.
@@ -85,9 +87,9 @@ func insertRun(ctx context.Context, tx *sql.Tx, report verify.Report, scope Scop
 		return 0, err
 	}
 	result, err := tx.ExecContext(ctx, `INSERT INTO runs
-		(started, duration, verdict, nightly, guests, networks, nics, problems, report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(started, duration, verdict, nightly, guests, networks, here, nics, problems, report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		report.Started.UnixNano(), int64(report.Duration), string(report.Verdict()), scope.Nightly,
-		names(scope.Guests), names(scope.Networks), len(report.NICs), len(report.Problems), packed)
+		names(scope.Guests), names(scope.Networks), scope.Here, len(report.NICs), len(report.Problems), packed)
 	if err != nil {
 		return 0, err
 	}

@@ -50,7 +50,12 @@ var migrations = []string{
 		problem  BLOB NOT NULL, -- verify.Problem as last present, see packProblem
 		PRIMARY KEY (run, key)
 	) WITHOUT ROWID;`,
+	"ALTER TABLE runs ADD COLUMN here INTEGER NOT NULL DEFAULT 0",
 }
+
+// hereSince is the version from which on runs have the column here. A view may be
+// of an older file.
+const hereSince = 2
 
 // migrate brings the file up to the last version.
 func (s *Store) migrate(ctx context.Context) error {

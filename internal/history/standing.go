@@ -141,7 +141,8 @@ func (l ledger) compare(s seen) ([]Change, map[string]standing) {
 		}
 		if st := state(before, now, o); st != "" {
 			fresh := st != StateStill && (st != StateFlapping || !before.flapping)
-			changes = append(changes, Change{State: st, Problem: p, Since: now.since, Fresh: fresh})
+			exposed := o == present && before.problem.Waived != nil && p.Waived == nil
+			changes = append(changes, Change{State: st, Problem: p, Since: now.since, Fresh: fresh || exposed})
 		}
 	}
 	for _, p := range s.report.Problems {

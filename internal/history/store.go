@@ -39,6 +39,8 @@ type Store struct {
 	db   *sql.DB
 	path string
 	file os.FileInfo
+	// version is the file's.
+	version int
 }
 
 // Open opens the history in dir for writing, and makes what is missing of it:
@@ -78,6 +80,7 @@ func View(ctx context.Context, dir string) (*Store, error) {
 		case version > len(migrations):
 			return fmt.Errorf("history %s: %w (version %d, this one knows %d)", s.path, ErrNewer, version, len(migrations))
 		}
+		s.version = version
 		return nil
 	})
 }
@@ -104,7 +107,7 @@ func open(ctx context.Context, dir string, flags int, query url.Values, prepare 
 		return nil, fmt.Errorf("history %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(1)
-	s := &Store{db: db, path: path, file: info}
+	s := &Store{db: db, path: path, file: info, version: len(migrations)}
 	err = s.wrap("open", db.PingContext(ctx))
 	if err == nil {
 		err = prepare(s)

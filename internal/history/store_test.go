@@ -4,6 +4,7 @@
 package history
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,6 +101,42 @@ func TestReportComesBack(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, FileName)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v, want 0600", info.Mode(), err)
+	}
+}
+
+// TestFirstVersion has a file of the first version, which is read as it is and
+// then written to.
+func TestFirstVersion(t *testing.T) {
+	dir := t.TempDir()
+	path := fill(t, dir)
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "ALTER TABLE runs DROP COLUMN here; PRAGMA user_version = 1")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func() int {
+		view, err := View(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer view.Close() //nolint:errcheck // read only
+		runs, err := view.Runs(t.Context(), 0, false)
+		if err != nil || len(runs) == 0 {
+			t.Fatalf("runs %+v, %v", runs, err)
+		}
+		return len(runs)
+	}
+	before := count()
+	s := openStore(t, dir)
+	remember(t, s, report(30, map[verify.Endpoint]rune{web1: '-'}), Scope{Here: true, Keep: nightly.Keep})
+	if after := count(); after != before+1 {
+		t.Errorf("%d runs, and then %d", before, after)
+	}
+	if runs, err := s.Runs(t.Context(), 1, false); err != nil || !runs[0].Here || !runs[0].Narrowed() {
+		t.Errorf("the last run is %+v, %v", runs, err)
 	}
 }
 

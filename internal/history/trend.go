@@ -18,9 +18,9 @@ import (
 const (
 	trendNights = 14
 	slowSamples = 5
-	slowMADs    = 3
+	slowMADs    = 5
 	slowPercent = 150
-	slowFloor   = 200 * time.Microsecond
+	slowFloor   = time.Millisecond
 )
 
 // slowField tells a note of ours from a latency that the spec forbids.

@@ -45,7 +45,7 @@ func nic(e verify.Endpoint, rungs ...verify.Rung) verify.NICResult {
 		case r.Status == verify.StatusInconclusive && n.Status == verify.StatusPass:
 			n.Status = verify.StatusInconclusive
 		}
-		n.Rungs = append(n.Rungs, r)
+		n.Rungs = append(n.Rungs, &r)
 	}
 	return n
 }

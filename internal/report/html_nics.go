@@ -87,6 +87,8 @@ func newNICRow(n verify.NICResult, detailed bool) nicRow {
 // placeOf says what the NIC is plugged into.
 func placeOf(n verify.NICResult) string {
 	switch {
+	case n.Host != "":
+		return strings.TrimSpace(n.Switch+" "+n.VLAN) + " on " + n.Host
 	case n.Switch != "":
 		return strings.TrimSpace(n.Switch + " " + n.VLAN)
 	case n.Lower != "":
@@ -100,7 +102,7 @@ func stop(n verify.NICResult) verify.Rung {
 	for _, status := range []verify.Status{verify.StatusFail, verify.StatusInconclusive} {
 		for _, r := range n.Rungs {
 			if r.Status == status {
-				return r
+				return *r
 			}
 		}
 	}
@@ -159,5 +161,6 @@ func asks(name verify.RungName) string {
 		verify.RungUplink:     "Is the switch's way out up, with the VLAN?",
 		verify.RungGateway:    "Does it reach its gateway?",
 		verify.RungPathMTU:    "Do frames of full length pass?",
+		verify.RungCounters:   "Does its port lose no frames?",
 	}[name]
 }

@@ -282,7 +282,13 @@ func worseStatus(a, b verify.Status) verify.Status {
 	return a
 }
 
-func portName(n verify.NICResult) string { return cmp.Or(n.Device, n.MAC.String(), "no device") }
+func portName(n verify.NICResult) string {
+	name := cmp.Or(n.Device, n.MAC.String(), "no device")
+	if n.Host != "" {
+		name += " on " + n.Host
+	}
+	return name
+}
 
 func portSays(n verify.NICResult) string {
 	text := fmt.Sprintf("%s of %s in network %s: %s", portName(n), n.Guest, n.Network, markOf(drawnStatus(n)).Word)

@@ -110,7 +110,7 @@ func (j *junitWriter) networks() []junit.Testsuite {
 		s := of(n.Network)
 		for _, rung := range n.Rungs {
 			c := j.newCase(*s, names[i]+": "+string(rung.Name))
-			j.judgeRung(&c, n, rung)
+			j.judgeRung(&c, n, *rung)
 			s.AddTestcase(c)
 		}
 	}
@@ -159,7 +159,7 @@ func (j *junitWriter) judgeRung(c *junit.Testcase, n verify.NICResult, rung veri
 		c.Error = inconclusive(rung.Reason, rung.Evidence)
 	case verify.StatusNotReached:
 		reason := "not reached"
-		if i := slices.IndexFunc(n.Rungs, func(r verify.Rung) bool { return r.Status == verify.StatusFail }); i >= 0 {
+		if i := slices.IndexFunc(n.Rungs, func(r *verify.Rung) bool { return r.Status == verify.StatusFail }); i >= 0 {
 			reason += ": broken at " + string(n.Rungs[i].Name)
 		}
 		c.Skipped = skippedBecause(reason)

@@ -223,7 +223,7 @@ func nicMetrics() []Metric {
 		},
 		{
 			"virt_vnet_nic_reachable_after_seconds", labels,
-			"How long a run that waited for the guest had to.",
+			"When a NIC that the run waited for was reachable: since the start of its guest where that is known, else since that of the wait.",
 			each(func(n verify.NICResult) (float64, bool) { return n.ReachableAfter.Seconds(), n.ReachableAfter > 0 }),
 		},
 	}

@@ -103,6 +103,38 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// What is written in parts is what would be written at once.
+func TestJSONInParts(t *testing.T) {
+	noPairs, nothing := night(), night()
+	noPairs.Pairs = nil
+	nothing.NICs, nothing.Pairs = []verify.NICResult{}, nil
+	for name, r := range map[string]report.Result{"all": night(), "no pairs": noPairs, "nothing": nothing} {
+		var want strings.Builder
+		encoder := json.NewEncoder(&want)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(struct {
+			Verdict verify.Verdict `json:"verdict"`
+			report.Result
+		}{r.Verdict(), r}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), text(t, "json", r, report.Style{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if err := report.JSON(full{}, night()); !errors.Is(err, errFull) {
+		t.Errorf("a disk that is full: %v", err)
+	}
+}
+
+var errFull = errors.New("no space left")
+
+// full is a disk that is.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
 func TestNagios(t *testing.T) {
 	for name, test := range map[string]struct {
 		result report.Result

@@ -52,13 +52,23 @@ func opened[D switchcfg.Driver](d D, err error) (switchcfg.Driver, error) {
 	return d, nil
 }
 
-// Detect finds out which driver's switch of that name the host has. The error
+// Detect finds out which driver's switch of that name the host has. A bridge of
+// Open vSwitch that is OVN's integration bridge is OVN's. The error
 // is [switchcfg.ErrNoSwitch] when it has none, and says where it was looked
 // for; any other error means that it could not be told.
 func Detect(ctx context.Context, name string) (vnet.Driver, error) {
 	var looked []error
 	for _, driver := range []vnet.Driver{vnet.DriverLinux, vnet.DriverOVS} {
 		d, err := Open(ctx, vnet.Switch{Name: name, Driver: driver})
+		if err == nil && driver == vnet.DriverOVS {
+			is, err := ovn.Manages(ctx, name)
+			if err != nil {
+				return 0, errors.Join(err, d.Close())
+			}
+			if is {
+				driver = vnet.DriverOVN
+			}
+		}
 		if err == nil {
 			return driver, d.Close()
 		}

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { lab.Main(m) }
 
 // start starts a lab with the Linux bridge br0, and perhaps the OVS bridge ovs0.
-func start(t *testing.T, withOVS bool) {
+func start(t *testing.T, withOVS bool) *lab.Lab {
 	t.Helper()
 	lab.Need(t, lab.OVS)
 	l := labtest.Start(t, lab.Options{OVS: withOVS})
@@ -27,11 +27,12 @@ func start(t *testing.T, withOVS bool) {
 		t.Fatal(err)
 	}
 	if !withOVS {
-		return
+		return l
 	}
 	if err := l.AddOVSBridge(t.Context(), "ovs0"); err != nil {
 		t.Fatal(err)
 	}
+	return l
 }
 
 func TestDetect(t *testing.T) {
@@ -58,6 +59,26 @@ func TestDetect(t *testing.T) {
 				t.Errorf("got error %q, want %q", err, c.err)
 			}
 		})
+	}
+}
+
+// TestDetectOVN makes the bridge that of OVN, as ovn-controller reads it.
+func TestDetectOVN(t *testing.T) {
+	l := start(t, true)
+	for _, c := range []struct {
+		set  string
+		want vnet.Driver
+	}{
+		{"external_ids:ovn-bridge=ovs0", vnet.DriverOVS}, // without a database nobody manages it
+		{"external_ids:ovn-remote=unix:/run/ovn/ovnsb_db.sock", vnet.DriverOVN},
+		{"external_ids:ovn-bridge=br-int", vnet.DriverOVS},
+	} {
+		if _, err := l.Vsctl(t.Context(), "set", "Open_vSwitch", ".", c.set); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := drivers.Detect(t.Context(), "ovs0"); got != c.want || err != nil {
+			t.Errorf("%s: got %s, %v, want %s", c.set, got, err, c.want)
+		}
 	}
 }
 

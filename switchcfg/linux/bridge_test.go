@@ -105,7 +105,7 @@ func TestForeignBridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = d.Capabilities().Check(want)
+	err = d.Capabilities().Check(t.Context(), want)
 	if !errors.Is(err, switchcfg.ErrUnsupported) || !strings.Contains(err.Error(), "br0") {
 		t.Errorf("got error %v, want %v", err, switchcfg.ErrUnsupported)
 	}

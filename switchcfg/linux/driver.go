@@ -131,7 +131,11 @@ func (d *Driver) checkBridge(l link) error {
 // kernel with VLAN filtering reports the bridge's default PVID, others do not.
 func (d *Driver) find(ctx context.Context, bridge link) (switchcfg.Capabilities, error) {
 	caps := switchcfg.Capabilities{Switch: d.name, Try: d.try, Missing: map[switchcfg.Feature]string{
-		switchcfg.FeatureTunnel: "a Linux bridge cannot put a service tag on the frames of a port (driver: ovs can)",
+		switchcfg.FeatureTunnel:    "a Linux bridge cannot put a service tag on the frames of a port (driver: ovs can)",
+		switchcfg.FeatureMirror:    "a Linux bridge has no mirrors (driver: ovs has)",
+		switchcfg.FeatureBond:      "virt-vnet makes no bonds of the kernel (driver: ovs has its own)",
+		switchcfg.FeatureTreePorts: "virt-vnet sets no ports of a Linux bridge's spanning tree (driver: ovs has them)",
+		switchcfg.FeatureExport:    "a Linux bridge tells no collectors (driver: ovs does)",
 	}}
 	reason := ""
 	switch {

@@ -74,7 +74,7 @@ func (d *Driver) port(ctx context.Context, bridge, l link) (switchcfg.Port, erro
 	}
 	m := parseMark(l.Alias)
 	port := switchcfg.Port{
-		Device: l.Name, Index: l.Index, Owner: m.owner, Foreign: m.foreign,
+		Device: l.Name, Index: l.Index, Owner: m.owner, Carrier: l.Carrier, Foreign: m.foreign,
 		Settings: switchcfg.Settings{MTU: l.MTU, Flags: l.flags, Guard: &switchcfg.Guard{}, QoS: &vnet.QoS{}},
 	}
 	switch l.Master {

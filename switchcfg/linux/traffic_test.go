@@ -68,7 +68,7 @@ func planFor(t *testing.T, d switchcfg.Driver, sw vnet.Switch, ports ...vnet.Por
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Capabilities().Check(want); err != nil {
+	if err := d.Capabilities().Check(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	have, err := d.Observe(t.Context(), switchcfg.Scope{Devices: want.Devices()})

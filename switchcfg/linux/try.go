@@ -19,18 +19,18 @@ import (
 
 // try finds out what only an attempt can tell, in a network namespace that is
 // made for it and goes with it. Whether there is nftables is tried once.
-func (d *Driver) try(f switchcfg.Feature) (reason string) {
+func (d *Driver) try(ctx context.Context, f switchcfg.Feature) (reason string) {
 	switch f {
 	case switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard, switchcfg.FeaturePriority:
 		if d.lacksGuards == nil {
-			reason := guard.Try()
+			reason := guard.Try(ctx)
 			d.lacksGuards = &reason
 		}
 		return *d.lacksGuards
 	case switchcfg.FeatureInbound:
-		return tryShape(f, func(lo link) []step { return []step{bucketStep(lo, ourQdisc, create, tryRate)} })
+		return tryShape(ctx, f, func(lo link) []step { return []step{bucketStep(lo, ourQdisc, create, tryRate)} })
 	case switchcfg.FeatureOutbound:
-		return tryShape(f, func(lo link) []step { return outboundSteps(lo, tryRate) })
+		return tryShape(ctx, f, func(lo link) []step { return outboundSteps(lo, tryRate) })
 	default:
 		return ""
 	}
@@ -40,14 +40,13 @@ func (d *Driver) try(f switchcfg.Feature) (reason string) {
 var tryRate = vnet.Rate{Bits: 1e9, Burst: 1 << 20}
 
 // tryShape sends steps for the device that every network namespace has.
-func tryShape(f switchcfg.Feature, steps func(lo link) []step) (reason string) {
+func tryShape(ctx context.Context, f switchcfg.Feature, steps func(lo link) []step) (reason string) {
 	err := inNewNamespace(func() error {
 		conn, err := rtnl.Dial()
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		ctx := context.Background() // the kernel answers at once, or rtnl gives up
 		lo, err := conn.LinkByName(ctx, "lo")
 		if err != nil {
 			return err

@@ -49,6 +49,9 @@ func (d *Driver) OpenVantage(ctx context.Context, vlan vnet.VLANID) (string, err
 	if err != nil {
 		return "", err
 	}
+	if !bridge.Up {
+		return "", fmt.Errorf("switch %s is down, so nothing can be seen from it: ip link set %s up", d.name, bridge.Name)
+	}
 	if err := d.sweep(ctx, bridge); err != nil {
 		return "", fmt.Errorf("switch %s: remove left vantages: %w", d.name, rtnl.Translate(err))
 	}

@@ -3,11 +3,7 @@
 
 package linux
 
-import (
-	"strings"
-
-	"github.com/virt-vnet/virt-vnet/vnet"
-)
+import "github.com/virt-vnet/virt-vnet/vnet"
 
 // vlanEntry is VLANs of a port that are alike, as the kernel keeps them.
 type vlanEntry struct {
@@ -17,10 +13,6 @@ type vlanEntry struct {
 	// untagged: frames of this VLAN leave without a tag.
 	untagged bool
 }
-
-// extraUntagged starts the [vnet.VLANSet] Extra of a port from which more VLANs
-// leave untagged than the one its untagged frames come into.
-const extraUntagged = "untagged "
 
 // membership is what the kernel's entries mean.
 func membership(entries []vlanEntry) *vnet.VLANSet {
@@ -39,7 +31,7 @@ func membership(entries []vlanEntry) *vnet.VLANSet {
 	}
 	set.Trunk = set.Trunk.Normal()
 	if len(extra) > 0 {
-		set.Extra = extraUntagged + extra.Normal().String()
+		set.Extra = vnet.ExtraUntagged + extra.Normal().String()
 	}
 	switch {
 	case native == nil:
@@ -60,12 +52,8 @@ func entries(set vnet.VLANSet) []vlanEntry {
 	for _, r := range set.Trunk.Minus(vnet.VLANRanges{single(set.PVID())}) {
 		list = append(list, vlanEntry{VLANRange: r})
 	}
-	if text, ok := strings.CutPrefix(set.Extra, extraUntagged); ok {
-		// What does not parse did not come from membership.
-		extra, _ := vnet.ParseVLANRanges(text)
-		for _, r := range extra {
-			list = append(list, vlanEntry{VLANRange: r, untagged: true})
-		}
+	for _, r := range set.MoreUntagged() {
+		list = append(list, vlanEntry{VLANRange: r, untagged: true})
 	}
 	return list
 }

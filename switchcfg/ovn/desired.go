@@ -44,7 +44,7 @@ func desired(t *vnet.Topology, sw vnet.Switch, scope map[string]bool) objects {
 		_, out := t.Network(r.Uplink.Network)
 		out = out && scope[r.Uplink.Network]
 		if r.Switch == sw.Name && (routers[r.Name] || out) {
-			all.router(r, out)
+			all.router(t, r, out)
 		}
 	}
 	return all
@@ -73,6 +73,8 @@ func (all objects) network(t *vnet.Topology, sw vnet.Switch, n vnet.Network) {
 	}
 	if l.Router != "" {
 		all.leg(l.Router, n.Name, netip.PrefixFrom(n.Gateway, n.Subnet.Bits()), ovsdb.Dict{})
+		router, _ := t.Router(l.Router)
+		all[id{tableSwitch, n.Name}].balancers = balancerNames(router)
 	}
 	for i, acl := range l.ACLs {
 		all.acl(t, n, acl, l.Priorities()[i])
@@ -98,6 +100,12 @@ func switchConfig(t *vnet.Topology, n vnet.Network) ovsdb.Dict {
 		return ovsdb.Dict{}
 	}
 	taken := []netip.Addr{n.Gateway, n.Logical.DHCP.Server}
+	r, _ := t.Router(n.Logical.Router)
+	for _, l := range r.LoadBalancers {
+		if n.Subnet.Contains(l.VIP.Addr()) {
+			taken = append(taken, l.VIP.Addr())
+		}
+	}
 	for _, g := range t.Guests {
 		for _, nic := range g.NICs {
 			if nic.Network == n.Name {
@@ -165,8 +173,12 @@ func texts[T fmt.Stringer](list []T) []string {
 }
 
 // router adds the router, and its uplink if that is in scope.
-func (all objects) router(r vnet.Router, withUplink bool) {
+func (all objects) router(t *vnet.Topology, r vnet.Router, withUplink bool) {
 	all.add(&object{table: tableRouter, router: r.Name, columns: map[string]any{"name": r.Name}})
+	all[id{tableRouter, r.Name}].balancers = balancerNames(r)
+	for _, l := range r.LoadBalancers {
+		all.balancer(t, r, l)
+	}
 	for _, route := range r.Routes {
 		all.route(r.Name, "", route)
 	}

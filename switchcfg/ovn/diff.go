@@ -23,7 +23,7 @@ func diff(want, have objects, scope map[string]bool) []change {
 	var changes []change
 	for _, o := range want.list() {
 		seen := have[o.id()]
-		if seen == nil || len(differing(seen, o)) > 0 || !marked(seen, o) {
+		if seen == nil || len(differing(seen, o)) > 0 || !marked(seen, o) || !slices.Equal(seen.balancers, o.balancers) {
 			changes = append(changes, change{seen, o})
 		}
 	}
@@ -134,6 +134,9 @@ func (c change) lines() []string {
 			continue
 		}
 		list = append(list, fmt.Sprintf("%s: %s %s -> %s", c.after, column, word(before), word(after)))
+	}
+	for _, line := range balancerLines(c.before, c.after) {
+		list = append(list, fmt.Sprintf("%s: %s", c.after, line))
 	}
 	if len(list) == 0 {
 		list = []string{c.after.String() + ": mark"}

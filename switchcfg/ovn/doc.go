@@ -22,14 +22,17 @@
 // running the guest takes itself off; the last one removes the port.
 //
 // Anti-spoofing is port_security, and what that leaves open is closed for all
-// ports of a port group by one rule each: virt_vnet_bpdu_guard,
-// virt_vnet_dhcp_guard and virt_vnet_ra_guard.
+// ports of a port group by one rule each: virt_vnet_bpdu_guard and
+// virt_vnet_dhcp_guard. Router advertisements pass before any rule, so that there
+// is no guard for them. An isolated port is in virt_vnet_isolated and has an ACL
+// of the logical switch, and limits are QoS rules there, both with virt-vnet-port.
 //
 // [Networks] makes the networks themselves, from any machine: the logical switch,
 // its port group, DHCP options and ACLs, its port to a physical network, and
-// routers. All of that carries virt-vnet-part=network besides whose it is
-// (virt-vnet-network, virt-vnet-router, virt-vnet-address-set). It is compared as
-// rows; rows without the mark, and keys of others in ours, stay as they are.
+// routers with their load balancers. All of that carries virt-vnet-part=network
+// besides whose it is (virt-vnet-network, virt-vnet-router,
+// virt-vnet-address-set). It is compared as rows; rows without the mark, and keys
+// of others in ours, stay as they are.
 //
 // Out of scope: making the integration bridge, and the southbound database, which
 // is ovn-controller's.

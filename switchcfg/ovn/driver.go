@@ -19,9 +19,9 @@ import (
 // Keys of external_ids in the northbound database that are ours. An object of a
 // network has the network's name; a guest's port the guest and the NIC, too.
 const (
-	keyGuest   = "virt-vnet-guest"
-	keyMAC     = "virt-vnet-mac"
-	keyNetwork = "virt-vnet-network"
+	keyGuest   = ovsdb.KeyGuest
+	keyMAC     = ovsdb.KeyMAC
+	keyNetwork = ovsdb.KeyNetwork
 )
 
 // Driver is a [switchcfg.Driver] for the chassis of OVN on this host. It belongs
@@ -37,6 +37,8 @@ type Driver struct {
 	nb     *ovsdb.Client
 	local  *ovsdb.Client
 	schema ovsdb.Schema // of the northbound database
+	// encapsulation is what the spec says of the tunnels.
+	encapsulation vnet.Encap
 
 	// What this host's OVSDB says of the chassis.
 	chassis string // its name
@@ -46,6 +48,7 @@ type Driver struct {
 var (
 	_ switchcfg.Driver   = (*Driver)(nil)
 	_ switchcfg.Releaser = (*Driver)(nil)
+	_ switchcfg.Keeper   = (*Driver)(nil)
 	_ switchcfg.Examiner = (*Driver)(nil)
 )
 
@@ -91,17 +94,13 @@ func either(usual, old string) string {
 // integration bridge.
 func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
 	d := &Driver{
-		name: sw.Name, nb: northbound(sw),
+		name: sw.Name, nb: northbound(sw), encapsulation: sw.Overlay.Encap,
 		ovsDir: either("/run/openvswitch", "/var/run/openvswitch"), ovnDir: either("/run/ovn", "/var/run/ovn"),
 	}
 	for _, option := range options {
 		option(d)
 	}
-	d.local = &ovsdb.Client{
-		Product:   "Open vSwitch",
-		Database:  "Open_vSwitch",
-		Endpoints: vnet.Endpoints{{Transport: vnet.TransportUnix, Address: d.ovsDir + "/db.sock"}},
-	}
+	d.local = hostDatabase(d.ovsDir)
 	links, err := rtnl.Dial()
 	if err != nil {
 		return nil, fmt.Errorf("switch %s: open rtnetlink: %w", sw.Name, rtnl.Translate(err))
@@ -118,6 +117,36 @@ func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, erro
 	}
 	return d, nil
 }
+
+// hostDatabase is a client of this host's OVSDB.
+func hostDatabase(dir string) *ovsdb.Client {
+	return &ovsdb.Client{
+		Product:   "Open vSwitch",
+		Database:  "Open_vSwitch",
+		Endpoints: vnet.Endpoints{{Transport: vnet.TransportUnix, Address: dir + "/db.sock"}},
+	}
+}
+
+// Manages reports whether the bridge of Open vSwitch is the integration bridge of
+// OVN on this host (ovn-controller(8), ovn-remote and ovn-bridge), whose flows are
+// ovn-controller's.
+func Manages(ctx context.Context, bridge string) (is bool, err error) {
+	db := hostDatabase(either("/run/openvswitch", "/var/run/openvswitch"))
+	defer func() { err = errors.Join(err, db.Close()) }()
+	results, err := db.Transact(ctx, ovsdb.Select("Open_vSwitch", []ovsdb.Condition{}, "external_ids"))
+	if err != nil {
+		return false, fmt.Errorf("read the chassis: %w", err)
+	}
+	rows, err := ovsdb.Rows[record](results, 0)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	ids := rows[0].ExternalIDs
+	return ids["ovn-remote"] != "" && cmp.Or(ids["ovn-bridge"], usualBridge) == bridge, nil
+}
+
+// usualBridge is the integration bridge where ovn-bridge names none.
+const usualBridge = "br-int"
 
 // findChassis reads how ovn-controller is configured (ovn-controller(8)).
 func (d *Driver) findChassis(ctx context.Context) error {
@@ -140,7 +169,7 @@ func (d *Driver) findChassis(ctx context.Context) error {
 		ids = global[0].ExternalIDs
 	}
 	d.chassis, d.encap = ids["system-id"], ids["ovn-encap-ip"]
-	bridge := cmp.Or(ids["ovn-bridge"], "br-int")
+	bridge := cmp.Or(ids["ovn-bridge"], usualBridge)
 	switch {
 	case bridge != d.name:
 		return fmt.Errorf("%w: the integration bridge of this host is %s (external_ids:ovn-bridge of Open_vSwitch)",
@@ -181,14 +210,33 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 		missing[f] = "OVN has no such setting for a port"
 	}
 	missing[switchcfg.FeatureVLAN] = "a guest's port on OVN has no VLAN: its network is a logical switch"
-	for _, f := range []switchcfg.Feature{switchcfg.FeatureInbound, switchcfg.FeatureOutbound, switchcfg.FeaturePriority} {
-		missing[f] = "virt-vnet has no " + string(f) + " for OVN"
-	}
-	missing[switchcfg.FlagIsolated.Feature()] = "OVN has no isolation of ports: rules between guests can do it"
-	for _, f := range []switchcfg.Feature{switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard} {
+	missing[switchcfg.FeaturePriority] = "virt-vnet has no " + string(switchcfg.FeaturePriority) + " for OVN"
+	missing[switchcfg.FeatureRAGuard] = "ovn-northd lets router advertisements pass before any rule (ovn-northd(8), ACL tables, priority 65532)"
+	for _, f := range []switchcfg.Feature{switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard} {
 		delete(missing, f)
 	}
+	for _, f := range []switchcfg.Feature{switchcfg.FeatureInbound, switchcfg.FeatureOutbound} {
+		delete(missing, f)
+		if !d.limits() {
+			missing[f] = "the northbound database of this OVN (schema " + d.nb.SchemaVersion() + ") has no limits (QoS.bandwidth)"
+		}
+	}
+	isolated := switchcfg.FlagIsolated.Feature()
+	delete(missing, isolated)
+	if d.encapsulation == vnet.EncapVXLAN {
+		missing[isolated] = "VXLAN does not tell which port a frame from another host has come from: encap: geneve does"
+	}
 	return switchcfg.Capabilities{Switch: d.name, Missing: missing}
+}
+
+// several reports whether in this OVN a port may be on several chassis, as it is
+// while its guest moves. That came with 22.06, and in the northbound database, which
+// does not know of it, this table.
+func (d *Driver) several() bool { return d.schema.Has("Static_MAC_Binding", "ip") }
+
+// limits reports whether this OVN has any.
+func (d *Driver) limits() bool {
+	return d.schema.Has(tableQoS, "bandwidth") && d.schema.Has(tableSwitch, "qos_rules")
 }
 
 // Close implements [switchcfg.Driver].

@@ -31,7 +31,7 @@ func (d *Driver) Examine(ctx context.Context, want switchcfg.State) error {
 			networks = append(networks, l.Network)
 		}
 	}
-	v := view{networks: map[string]*network{}, guards: map[string]ovsdb.UUID{}}
+	v := view{networks: map[string]*network{}, rules: map[string]ovsdb.UUID{}}
 	networks = unique(networks)
 	if err := d.lookAround(ctx, v, networks); err != nil {
 		return fmt.Errorf("switch %s: %w", d.name, err)

@@ -5,6 +5,7 @@ package ovn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,7 +40,7 @@ const southLimit = 5 * time.Second
 // and the southbound database (ovn-sb(5)) for the chassis and the bindings. That
 // the latter does not answer is no error: what only it knows is then unknown.
 func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
-	if err := d.vswitchd(ctx); err != nil {
+	if err := d.vswitchd(ctx, "version"); err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
 	results, err := d.local.Transact(ctx, ovsdb.Select("Open_vSwitch", []ovsdb.Condition{}, "external_ids"),
@@ -55,18 +56,49 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
 	}
+	refusals := map[string]switchcfg.Refusal{}
 	o := &switchcfg.Overlay{Chassis: d.chassis, Control: d.controls(ctx), Bindings: map[string]switchcfg.Binding{}}
 	for _, i := range interfaces {
 		if id := i.ExternalIDs["iface-id"]; id != "" && i.ExternalIDs[keyVantage] == "" {
 			o.Bindings[i.Name] = switchcfg.Binding{ID: id, Installed: i.ExternalIDs["ovn-installed"] == "true"}
+			if reason := i.Error.First(); reason != "" {
+				refusals[i.Name] = switchcfg.Refusal{Reason: reason, Row: "Interface " + i.Name}
+			}
 		}
 	}
 	o.Unknown = d.askSouth(ctx, o, global[0].ExternalIDs["ovn-remote"], interfaces)
-	return switchcfg.Condition{Overlay: o}, nil
+	if o.Unknown != nil && errors.Is(o.Control, errApart) {
+		// It is not ovn-controller that is at fault.
+		o.Unknown, o.Control = fmt.Errorf("%w; ovn-controller of this host runs and does not reach it either", o.Unknown), nil
+	}
+	o.FlowsUnknown = d.lost(ctx, o)
+	return switchcfg.Condition{Overlay: o, Refusals: refusals}, nil
 }
 
-// vswitchd reports why ovs-vswitchd does not answer.
-func (d *Driver) vswitchd(ctx context.Context) error {
+// firstTable is the one in which ovn-controller has a flow for every port of the
+// host (ovn-architecture(7), "Architectural Physical Life Cycle of a Packet").
+const firstTable = "table=0"
+
+// lost notes at the bindings whose flows the integration bridge has lost, which
+// ovn-controller does not notice.
+func (d *Driver) lost(ctx context.Context, o *switchcfg.Overlay) error {
+	flows, err := d.flows(ctx, firstTable)
+	if err != nil {
+		return err
+	}
+	there := map[uint64]bool{}
+	for _, f := range flows {
+		there[f.cookie] = true
+	}
+	for device, b := range o.Bindings {
+		b.Lost = b.Installed && b.Cookie != 0 && !there[b.Cookie]
+		o.Bindings[device] = b
+	}
+	return nil
+}
+
+// vswitchd has ovs-vswitchd carry out a command, and reports why it does not.
+func (d *Driver) vswitchd(ctx context.Context, command string) error {
 	pid, err := os.ReadFile(d.ovsDir + "/ovs-vswitchd.pid")
 	if err != nil {
 		return fmt.Errorf("ovs-vswitchd %w: is it running? (no %s/ovs-vswitchd.pid)", switchcfg.ErrUnreachable, d.ovsDir)
@@ -80,7 +112,7 @@ func (d *Driver) vswitchd(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // a connection that was only read from
-	_, err = conn.Command(ctx, "version")
+	_, err = conn.Command(ctx, command)
 	return err
 }
 
@@ -133,9 +165,9 @@ func (r *southRow) Column(name string) any {
 func (d *Driver) askSouth(ctx context.Context, o *switchcfg.Overlay, remote string, interfaces []southRow) error {
 	ctx, cancel := context.WithTimeout(ctx, southLimit)
 	defer cancel()
-	south := &ovsdb.Client{Product: "the southbound database of OVN", Database: "OVN_Southbound", TLS: d.nb.TLS}
-	if err := south.Endpoints.UnmarshalText([]byte(remote)); err != nil {
-		return fmt.Errorf("external_ids:ovn-remote of Open_vSwitch: %w", err)
+	south, err := d.southbound(ctx, remote)
+	if err != nil {
+		return err
 	}
 	defer south.Close() //nolint:errcheck // a connection that was only read from
 	results, err := south.Transact(ctx, ovsdb.Select("Chassis", []ovsdb.Condition{}, "_uuid", "name"),
@@ -168,6 +200,51 @@ func (d *Driver) askSouth(ctx context.Context, o *switchcfg.Overlay, remote stri
 	}
 	slices.SortFunc(o.Tunnels, func(a, b switchcfg.Tunnel) int { return strings.Compare(a.Chassis, b.Chassis) })
 	return bind(ctx, south, o, names)
+}
+
+// southbound is a client of the southbound database, which connects when it is
+// first used.
+func (d *Driver) southbound(ctx context.Context, remote string) (*ovsdb.Client, error) {
+	if remote == "" {
+		return nil, errors.New("nothing says where the southbound database is: " +
+			"ovs-vsctl set Open_vSwitch . external_ids:ovn-remote=tcp:ADDRESS:6642")
+	}
+	south := &ovsdb.Client{Product: "the southbound database of OVN", Database: "OVN_Southbound", TLS: d.nb.TLS}
+	if err := south.Endpoints.UnmarshalText([]byte(remote)); err != nil {
+		return nil, fmt.Errorf("external_ids:ovn-remote of Open_vSwitch: %w", err)
+	}
+	if south.Endpoints.NeedTLS() && d.nb.TLS == (vnet.TLS{}) {
+		var err error
+		south.TLS, err = d.hostTLS(ctx)
+		return south, err
+	}
+	return south, nil
+}
+
+// hostTLS is the files that ovn-controller uses where it is told of no others:
+// those of this host's Open vSwitch (ovs-vsctl(8), set-ssl).
+func (d *Driver) hostTLS(ctx context.Context) (vnet.TLS, error) {
+	results, err := d.local.Transact(ctx, ovsdb.Select("SSL", []ovsdb.Condition{}, "private_key", "certificate", "ca_cert"))
+	if err != nil {
+		return vnet.TLS{}, fmt.Errorf("read the files for ssl: %w", err)
+	}
+	rows, err := ovsdb.Rows[sslRow](results, 0)
+	if err != nil {
+		return vnet.TLS{}, fmt.Errorf("read the files for ssl: %w", err)
+	}
+	if len(rows) == 0 {
+		return vnet.TLS{}, errors.New("the southbound database is at ssl, and neither the switch's tls nor Open vSwitch says with which files: " +
+			"ovs-vsctl set-ssl KEY CERTIFICATE CA")
+	}
+	return vnet.TLS(rows[0]), nil
+}
+
+// sslRow is the row of the table SSL of this host's OVSDB.
+type sslRow vnet.TLS
+
+// Column implements [ovsdb.Record].
+func (r *sslRow) Column(name string) any {
+	return map[string]any{"private_key": &r.Key, "certificate": &r.Certificate, "ca_cert": &r.CA}[name]
 }
 
 // astray are those of the addresses that this host does not have.
@@ -224,7 +301,7 @@ func bind(ctx context.Context, south *ovsdb.Client, o *switchcfg.Overlay, names 
 	devices := make([]string, 0, len(o.Bindings))
 	for device, b := range o.Bindings {
 		devices = append(devices, device)
-		ops = append(ops, ovsdb.Select("Port_Binding", ovsdb.Where("logical_port", b.ID), "datapath", "chassis", "options"))
+		ops = append(ops, ovsdb.Select("Port_Binding", ovsdb.Where("logical_port", b.ID), "_uuid", "datapath", "chassis", "options"))
 	}
 	if len(ops) == 0 {
 		return nil
@@ -241,7 +318,7 @@ func bind(ctx context.Context, south *ovsdb.Client, o *switchcfg.Overlay, names 
 		}
 		for _, r := range rows {
 			b := o.Bindings[device]
-			b.Known, b.Chassis, b.Requested = true, names[r.Chassis.First()], chassisOf(r.Options)
+			b.Known, b.Chassis, b.Requested, b.Cookie = true, names[r.Chassis.First()], chassisOf(r.Options), cookieOf(r.UUID)
 			o.Bindings[device] = b
 			on[r.Datapath] = append(on[r.Datapath], device)
 		}

@@ -24,9 +24,9 @@ func (r *anyRow) Column(name string) any {
 	}
 	var value any
 	switch name {
-	case "_uuid", "ports":
+	case "_uuid", "ports", columnBalancers:
 		value = new(ovsdb.Set[ovsdb.UUID])
-	case "external_ids", "options", "other_config":
+	case "external_ids", "options", "other_config", "vips":
 		value = new(ovsdb.Dict)
 	case "tag", "priority":
 		value = new(ovsdb.Set[int])
@@ -67,44 +67,56 @@ func (r anyRow) ids() ovsdb.Dict { return *r["external_ids"].(*ovsdb.Dict) }
 // look reads all that carries our mark, in one transaction, and makes sure that
 // nobody else has something of a name that is wanted.
 func (n *Networks) look(ctx context.Context, want objects) (objects, error) {
-	ops := make([]ovsdb.Operation, 0, len(tables)+len(want))
-	for _, table := range tables {
+	known := slices.DeleteFunc(slices.Clone(tables), func(table string) bool { return !n.schema.Has(table, "external_ids") })
+	ops := make([]ovsdb.Operation, 0, len(known)+len(want))
+	for _, table := range known {
 		ours := []ovsdb.Condition{{"external_ids", "includes", ovsdb.Dict{keyPart: partOfNets}}}
 		ops = append(ops, ovsdb.Select(table, ours, append(n.columns(table), "_uuid", "external_ids")...))
 	}
-	var named []*object
-	for _, o := range want {
-		if kinds[o.table].named {
-			named = append(named, o)
-			ops = append(ops, ovsdb.Select(o.table, ovsdb.Where("name", o.key), "_uuid", "external_ids"))
-		}
-	}
+	ops = append(ops, want.namesakes()...)
 	results, err := n.nb.Transact(ctx, ops...)
 	if err != nil {
 		return nil, fmt.Errorf("read networks: %w", err)
 	}
 	have := objects{}
-	for i, table := range tables {
+	for i, op := range ops {
 		rows, err := ovsdb.Rows[anyRow](results, i)
 		if err != nil {
-			return nil, fmt.Errorf("read table %s: %w", table, err)
+			return nil, fmt.Errorf("read table %s: %w", op.Table, err)
 		}
 		for _, row := range rows {
-			have.observe(table, row)
-		}
-	}
-	for i, o := range named {
-		rows, err := ovsdb.Rows[anyRow](results, len(tables)+i)
-		if err != nil {
-			return nil, fmt.Errorf("read table %s: %w", o.table, err)
-		}
-		for _, row := range rows {
-			if err := have.admit(o, row.uuid()); err != nil {
-				return nil, err
+			if i < len(known) {
+				have.observe(op.Table, row)
+			} else if o := want[id{op.Table, row.value(op.Table, "name").(string)}]; o != nil {
+				if err := have.admit(o, row.uuid()); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
+	have.resolve()
 	return have, nil
+}
+
+// namesakes are the questions for rows with the names of the objects, and
+// perhaps others.
+func (all objects) namesakes() (ops []ovsdb.Operation) {
+	byTable := map[string][]string{}
+	for _, o := range all {
+		if kinds[o.table].named {
+			byTable[o.table] = append(byTable[o.table], o.key)
+		}
+	}
+	for table, names := range byTable {
+		rows := named(names)
+		if len(rows) > fewQuestions {
+			rows = allRows
+		}
+		for _, conditions := range rows {
+			ops = append(ops, ovsdb.Select(table, conditions, "_uuid", "name"))
+		}
+	}
+	return ops
 }
 
 // admit returns an error unless the row, which has the name of o, is ours.
@@ -121,7 +133,11 @@ func (all objects) admit(o *object, row ovsdb.UUID) error {
 
 // columns are those of a table that this version of OVN has.
 func (n *Networks) columns(table string) []string {
-	return slices.DeleteFunc(slices.Clone(kinds[table].columns), func(column string) bool { return !n.schema.Has(table, column) })
+	all := kinds[table].columns
+	if holdsBalancers(table) {
+		all = append(slices.Clone(all), columnBalancers)
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(column string) bool { return !n.schema.Has(table, column) })
 }
 
 func (all objects) observe(table string, row anyRow) {
@@ -142,6 +158,9 @@ func (all objects) observe(table string, row anyRow) {
 		}
 		o.columns[column] = value
 	}
+	if held, ok := row[columnBalancers].(*ovsdb.Set[ovsdb.UUID]); ok {
+		o.held = *held
+	}
 	o.key = o.keyFrom()
 	for all[o.id()] != nil {
 		o.key += "\x00" // one too many, which nothing wants
@@ -159,7 +178,11 @@ func only(dict ovsdb.Dict, keys []string) ovsdb.Dict {
 // OVN has no such table or column.
 func (n *Networks) check(want objects) error {
 	for _, o := range want.list() {
-		for _, column := range slices.Sorted(maps.Keys(o.columns)) {
+		columns := slices.Sorted(maps.Keys(o.columns))
+		if len(o.balancers) > 0 {
+			columns = append(columns, columnBalancers)
+		}
+		for _, column := range columns {
 			if !n.schema.Has(o.table, column) {
 				return fmt.Errorf("%s: %w: the northbound database of this OVN (schema %s) has no column %s in the table %s",
 					o, switchcfg.ErrUnsupported, n.nb.SchemaVersion(), column, o.table)

@@ -126,7 +126,7 @@ func (n *Networks) empty(ctx context.Context, p plan) (map[*object]ovsdb.Set[ovs
 			}
 			others := slices.DeleteFunc(slices.Clone(emptied[o]), func(port ovsdb.UUID) bool { return ours[port] })
 			if len(others) > 0 {
-				return nil, fmt.Errorf("%s: %w: ports of guests or of others on it: %d: see ovn-nbctl show %s",
+				return nil, fmt.Errorf("%s: %w: ports of guests or of others on it: %d: see ovn-nbctl show %s; of guests that are gone: virt-vnet repair --prune",
 					o, switchcfg.ErrNotOwned, len(others), o.key)
 			}
 		}
@@ -136,6 +136,7 @@ func (n *Networks) empty(ctx context.Context, p plan) (map[*object]ovsdb.Set[ovs
 
 // reach makes what is in scope as wanted and returns what that took.
 func (n *Networks) reach(ctx context.Context, want objects, scope map[string]bool) (plan, error) {
+	var conflict error
 	for range networkTries {
 		p, err := n.plan(ctx, want, scope)
 		if err != nil || len(p.changes) == 0 {
@@ -144,13 +145,14 @@ func (n *Networks) reach(ctx context.Context, want objects, scope map[string]boo
 		_, err = n.nb.Transact(ctx, p.operations()...)
 		switch {
 		case ovsdb.IsConflict(err):
+			conflict = err
 			continue
 		case err != nil:
 			return p, fmt.Errorf("change networks: %w", err)
 		}
 		return p, nil
 	}
-	return plan{}, fmt.Errorf("%w: its networks keep changing", switchcfg.ErrUnreachable)
+	return plan{}, ovsdb.Conflict("networks", conflict)
 }
 
 // within is what there was in scope, and of what no single network is the owner:

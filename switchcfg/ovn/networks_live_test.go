@@ -26,12 +26,14 @@ type central struct {
 
 	t        *testing.T
 	networks *ovn.Networks
+	cluster  *lab.Cluster
 }
 
 func startCentral(t *testing.T, opts lab.OVNOptions) central {
 	t.Helper()
 	lab.Need(t, lab.OVN)
-	c := labtest.StartCluster(t, lab.ClusterOptions{Hosts: 1, OVN: &opts}).Central
+	cluster := labtest.StartCluster(t, lab.ClusterOptions{Hosts: 1, OVN: &opts})
+	c := cluster.Central
 	sw := vnet.Switch{Name: lab.IntegrationBridge, Driver: vnet.DriverOVN}
 	endpoints := c.NBTCP()
 	if opts.SSL {
@@ -47,7 +49,7 @@ func startCentral(t *testing.T, opts lab.OVNOptions) central {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = networks.Close() })
-	return central{c, t, networks}
+	return central{c, t, networks, cluster}
 }
 
 func (c central) nbctl(args ...string) string {
@@ -315,11 +317,35 @@ func TestNetworksWithoutServer(t *testing.T) {
 	c.apply(site, "db", "app-net", "ext")
 }
 
-// TestNetworksOfCluster asks a cluster, over TLS, and takes its leader away.
+// withPort is a host of the cluster with a port in the network db.
+func (c central) withPort() (*site, vnet.Port) {
+	c.t.Helper()
+	s := &site{T: c.t, c: c.cluster, sw: brInt(c.t, c.cluster)}
+	d, err := open(c.t.Context(), c.cluster.Hosts[0], s.sw)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = d.Close() })
+	s.drivers = []onHost{d}
+	p := port("ct0", guest, mac)
+	p.Network = "db"
+	addTap(c.t, d.h, p.Device)
+	plug(c.t, d.h, p.Switch, p.Device)
+	s.mustWire(0, p)
+	return s, p
+}
+
+// TestNetworksOfCluster wires a port, too, and asks a cluster, over TLS, and takes its leader away.
 func TestNetworksOfCluster(t *testing.T) {
 	c := startCentral(t, lab.OVNOptions{Servers: 3, SSL: true})
 	site := topology()
 	c.apply(site, "db")
+	untrusting := c.networks.Switch()
+	untrusting.TLS.CA = c.Certificates().WrongCA
+	if _, err := ovn.OpenNetworks(t.Context(), untrusting); !errors.Is(err, switchcfg.ErrPermission) || !strings.Contains(err.Error(), "is not signed by") {
+		t.Errorf("with a wrong CA: got error %v", err)
+	}
+	s, p := c.withPort()
 	leader, err := c.Leader(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -329,8 +355,14 @@ func TestNetworksOfCluster(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
+	p.Policy.AntiSpoof = true
 	for {
-		_, _, err := c.networks.ApplyNetworks(ctx, site, []string{"db", "app-net", "ext"})
+		soon, cancel := context.WithTimeout(ctx, 2*time.Second) // ovn-northd takes its time to find the new leader
+		err := s.wire(soon, 0, p)
+		cancel()
+		if err == nil {
+			_, _, err = c.networks.ApplyNetworks(ctx, site, []string{"db", "app-net", "ext"})
+		}
 		if err == nil {
 			break
 		}

@@ -170,6 +170,41 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestDiffBalancers gives a router a load balancer, changes and removes it.
+func TestDiffBalancers(t *testing.T) {
+	plain, balanced := site(), site()
+	balanced.Routers[0].LoadBalancers = []vnet.LoadBalancer{{
+		VIP: netip.MustParseAddrPort("10.0.20.100:80"), Backends: []vnet.Backend{
+			{Peer: vnet.Peer{Guest: "web1"}, Port: 8080}, {Peer: vnet.Peer{Prefix: netip.MustParsePrefix("10.0.30.12/32")}, Port: 80},
+		},
+	}}
+	want := wanted(balanced, everything)
+	row := want[id{tableBalancer, "r1 tcp 10.0.20.100:80"}]
+	if diff := cmp.Diff(map[string]any{
+		"name": "r1 tcp 10.0.20.100:80", "protocol": "tcp", "vips": ovsdb.Dict{"10.0.20.100:80": "10.0.20.11:8080,10.0.30.12:80"},
+	}, row.columns); diff != "" {
+		t.Errorf("the row (-want +got):\n%s", diff)
+	}
+	have := observed(want)
+	if left := lines(diff(want, have, everything)); len(left) > 0 {
+		t.Errorf("still to do: %q", left)
+	}
+	const taken, free = "10.0.20.1 10.0.20.11 10.0.20.100", "10.0.20.1 10.0.20.11"
+	const name = "load balancer r1 tcp 10.0.20.100:80: "
+	if diff := cmp.Diff([]string{
+		"logical switch app: exclude_ips " + free + " -> " + taken, "logical switch app: " + name + "add", "logical switch db-net: " + name + "add",
+		"logical router r1: " + name + "add", name + "create",
+	}, lines(diff(want, observed(wanted(plain, everything)), everything))); diff != "" {
+		t.Errorf("add (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{
+		"logical switch app: exclude_ips " + taken + " -> " + free, "logical switch app: " + name + "take away", "logical switch db-net: " + name + "take away",
+		"logical router r1: " + name + "take away", name + "remove",
+	}, lines(diff(wanted(plain, everything), have, everything))); diff != "" {
+		t.Errorf("remove (-want +got):\n%s", diff)
+	}
+}
+
 // TestDiffRemovesTheRouterLast wants a router gone with the last network on it.
 func TestDiffRemovesTheRouterLast(t *testing.T) {
 	have := observed(wanted(site(), everything))

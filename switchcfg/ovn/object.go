@@ -25,6 +25,7 @@ const (
 	tableACL        = "ACL"
 	tableDHCP       = "DHCP_Options"
 	tableRouter     = "Logical_Router"
+	tableBalancer   = "Load_Balancer"
 	tableRouterPort = "Logical_Router_Port"
 	tableChassis    = "Gateway_Chassis"
 	tableNAT        = "NAT"
@@ -49,13 +50,16 @@ type object struct {
 	// network, router and set are whose it is. A router's leg in a network is
 	// both's.
 	network, router, set string
+	// balancers are the load balancers that a switch or a router has (by key).
+	balancers []string
 	// columns are those that virt-vnet sets: text, number, yes-or-no, list or
 	// dictionary.
 	columns map[string]any
 
 	// Of an observed row.
 	uuid ovsdb.UUID
-	row  ovsdb.Row // as it is, also what is not ours
+	row  ovsdb.Row    // as it is, also what is not ours
+	held []ovsdb.UUID // all load balancers that it has, also those of others
 }
 
 // id tells an object from all others.
@@ -94,6 +98,7 @@ var kinds = map[string]kind{
 	tablePortGroup:  {noun: "port group", named: true, columns: []string{"name"}},
 	tableAddressSet: {noun: "address set", named: true, columns: []string{"name", "addresses"}},
 	tableRouter:     {noun: "logical router", named: true, columns: []string{"name"}},
+	tableBalancer:   {noun: "load balancer", named: true, columns: []string{"name", "vips", "protocol"}},
 	tableDHCP:       {noun: "dhcp", columns: []string{"cidr", "options"}},
 	tablePort: {
 		noun: "port", named: true, parent: tableSwitch, column: "ports",
@@ -123,7 +128,7 @@ var kinds = map[string]kind{
 
 // tables is the kinds in the order in which their objects are made.
 var tables = []string{
-	tableSwitch, tablePortGroup, tableAddressSet, tableRouter, tableDHCP, tablePort, tableRouterPort, tableChassis,
+	tableSwitch, tablePortGroup, tableAddressSet, tableRouter, tableBalancer, tableDHCP, tablePort, tableRouterPort, tableChassis,
 	tableACL, tableNAT, tableRoute,
 }
 
@@ -165,7 +170,7 @@ func (o *object) String() string {
 		owner = "router " + o.router
 	}
 	switch o.table {
-	case tableSwitch, tableRouter, tableAddressSet, tablePortGroup:
+	case tableSwitch, tableRouter, tableAddressSet, tablePortGroup, tableBalancer:
 		return k.noun + " " + o.key
 	case tableDHCP:
 		return owner + ", dhcp"

@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
@@ -112,6 +114,46 @@ func (s *site) openVantage() (device string) {
 	return device
 }
 
+// TestInspectOverSSL has only the southbound database at ssl, for which
+// ovn-controller has its files from Open vSwitch.
+func TestInspectOverSSL(t *testing.T) {
+	c := startWith(t, 1, lab.OVNOptions{SSL: true})
+	s := &site{T: t, c: c, sw: brInt(t, c)}
+	s.openAll()
+	s.addNeighbours()
+	h := c.Hosts[0]
+	run(t, h, "ovs-vsctl", "set", "Open_vSwitch", ".", "external_ids:ovn-remote="+c.Central.SBSSL())
+	const want = "neither the switch's tls nor Open vSwitch says with which files: ovs-vsctl set-ssl"
+	if o := s.inspect(); o.Unknown == nil || !strings.Contains(o.Unknown.Error(), want) {
+		t.Errorf("without files: got %v, want %s", o.Unknown, want)
+	}
+	certs := c.Central.Certificates()
+	setSSL := []string{"ovs-vsctl", "set-ssl"}
+	for i, file := range []string{certs.ClientKey, certs.Client, certs.CA} { // which the host does not see
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file = filepath.Join(t.TempDir(), fmt.Sprint(i))
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		setSSL = append(setSSL, file)
+	}
+	run(t, h, setSSL...)
+	o := s.inspect()
+	for begun := time.Now(); o.Control != nil && time.Since(begun) < 20*time.Second; { // ovn-controller had given up for a while
+		o = s.inspect()
+	}
+	if o.Unknown != nil || o.Control != nil || !o.Registered {
+		t.Errorf("with those of Open vSwitch: got %+v", o)
+	}
+	packet := switchcfg.Packet{Device: "to-n0", From: netip.MustParseAddr("10.9.0.1"), To: netip.MustParseAddr("10.9.0.2")}
+	if err := h.Do(func() error { _, err := s.drivers[0].Trace(t.Context(), packet); return err }); err != nil {
+		t.Errorf("ovn-trace: %v", err)
+	}
+}
+
 // TestInspect breaks what spans the hosts, a thing at a time.
 func TestInspect(t *testing.T) {
 	s := startSite(t, 2)
@@ -121,7 +163,11 @@ func TestInspect(t *testing.T) {
 	want := switchcfg.Binding{
 		ID: switchtest.InterfaceID("to-n0"), Known: true, Chassis: "host1", Requested: nil, Installed: true, Peers: []string{"host2"},
 	}
-	if got := o.Bindings["to-n0"]; fmt.Sprint(got) != fmt.Sprint(want) {
+	got := o.Bindings["to-n0"]
+	if got.Cookie == 0 {
+		t.Error("the cookie of its flows is not known")
+	}
+	if got.Cookie = 0; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("binding: got %+v, want %+v", got, want)
 	}
 	ends := []string{h.Tunnel.String()}

@@ -20,8 +20,13 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // start starts hosts, with the networks red and blue.
 func start(t *testing.T, hosts int) *lab.Cluster {
 	t.Helper()
+	return startWith(t, hosts, lab.OVNOptions{})
+}
+
+func startWith(t *testing.T, hosts int, options lab.OVNOptions) *lab.Cluster {
+	t.Helper()
 	lab.Need(t, lab.OVN)
-	c := labtest.StartCluster(t, lab.ClusterOptions{Hosts: hosts, OVN: &lab.OVNOptions{}})
+	c := labtest.StartCluster(t, lab.ClusterOptions{Hosts: hosts, OVN: &options})
 	for _, network := range []string{"red", "blue"} {
 		nbctl(t, c, "ls-add", network, "--", "set", "Logical_Switch", network, "external_ids:virt-vnet-network="+network)
 	}

@@ -4,6 +4,7 @@
 package ovn
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -22,25 +23,41 @@ const keyAddress = "virt-vnet-address"
 const (
 	keyChassis    = "requested-chassis"
 	keyActivation = "activation-strategy"
+	// keyNext is ours: the chassis that are to have the port after the one that has
+	// it, where OVN cannot be told of several.
+	keyNext = "virt-vnet-next-chassis"
 )
 
-// guardGroup is a port group (ovn-nb(5), Port_Group) whose ports are kept from
-// sending something.
-type guardGroup struct{ name, match string }
+// ruleGroup is a port group (ovn-nb(5), Port_Group) with one rule, which drops
+// what matches; or, without that, one that rules of ports are about.
+type ruleGroup struct{ name, direction, match string }
 
 // The guards that port security is not. Ports from which frames must have a
-// source of their own may not take part in a spanning tree either.
+// source of their own may not take part in a spanning tree either. And isolated
+// ports, which have a rule each (see isolation).
 var (
-	groupBPDU = guardGroup{"virt_vnet_bpdu_guard", "eth.dst == 01:80:c2:00:00:00"}
-	groupDHCP = guardGroup{
-		"virt_vnet_dhcp_guard",
-		"(ip4 && (udp.src == 67 || udp.dst == 68)) || (ip6 && (udp.src == 547 || udp.dst == 546))",
-	}
-	groupRA = guardGroup{"virt_vnet_ra_guard", "icmp6.type == 134 || icmp6.type == 137"}
+	groupBPDU = guardGroup("virt_vnet_bpdu_guard", "eth.dst == 01:80:c2:00:00:00")
+	groupDHCP = guardGroup("virt_vnet_dhcp_guard",
+		"(ip4 && (udp.src == 67 || udp.dst == 68)) || (ip6 && (udp.src == 547 || udp.dst == 546))")
+	// groupRA is without effect (see Capabilities), and of ports that had it
+	// from former versions.
+	groupRA       = guardGroup("virt_vnet_ra_guard", "icmp6.type == 134 || icmp6.type == 137")
+	groupIsolated = ruleGroup{name: "virt_vnet_isolated"}
 )
 
-// guardGroups returns all of them.
-func guardGroups() []guardGroup { return []guardGroup{groupBPDU, groupDHCP, groupRA} }
+// Directions of rules (ovn-nb(5), ACL and QoS).
+const (
+	toGuest   = "to-lport"
+	fromGuest = "from-lport"
+)
+
+// guardGroup keeps its ports from sending something.
+func guardGroup(name, match string) ruleGroup {
+	return ruleGroup{name, fromGuest, fmt.Sprintf("inport == @%s && (%s)", name, match)}
+}
+
+// ruleGroups returns all of them.
+func ruleGroups() []ruleGroup { return []ruleGroup{groupBPDU, groupDHCP, groupRA, groupIsolated} }
 
 // record is a row of any table, with the columns that were asked for.
 type record struct {
@@ -57,8 +74,15 @@ type record struct {
 	Addresses, PortSecurity ovsdb.Set[string]
 	DHCPv4, DHCPv6          ovsdb.Set[ovsdb.UUID]
 
-	OtherConfig ovsdb.Dict // of a logical switch
-	CIDR        string     // of options of DHCP
+	Ports       ovsdb.Set[ovsdb.UUID] // of a bridge, a logical switch or a port group
+	OtherConfig ovsdb.Dict            // of a logical switch
+
+	// Of a QoS rule or an ACL.
+	Direction, Match, Action string
+	Priority                 int
+	Bandwidth                ovsdb.Numbers
+
+	CIDR string // of options of DHCP
 }
 
 // Column implements [ovsdb.Record].
@@ -98,14 +122,28 @@ func (r *record) logical(name string) any {
 		return &r.OtherConfig
 	case "cidr":
 		return &r.CIDR
+	case "ports":
+		return &r.Ports
+	default:
+		return r.rule(name)
 	}
-	return nil
 }
 
-// owner reads the mark. A mark without a readable MAC is still ours.
-func owner(ids ovsdb.Dict) switchcfg.Owner {
-	mac, _ := vnet.ParseMAC(ids[keyMAC])
-	return switchcfg.Owner{Guest: ids[keyGuest], MAC: mac, Network: ids[keyNetwork]}
+// rule is Column for those that only rules have.
+func (r *record) rule(name string) any {
+	switch name {
+	case "direction":
+		return &r.Direction
+	case "match":
+		return &r.Match
+	case "action":
+		return &r.Action
+	case "priority":
+		return &r.Priority
+	case "bandwidth":
+		return &r.Bandwidth
+	}
+	return nil
 }
 
 // mark is external_ids of a port with the mark of o in place of any other.
@@ -195,30 +233,37 @@ func guard(security []string, groups []string) *switchcfg.Guard {
 	return g
 }
 
-// wantedGroups are the guard groups that the port is to be in.
-func wantedGroups(g *switchcfg.Guard) map[string]bool {
-	if g == nil {
-		return nil
+// wantedGroups are the rule groups that the port is to be in.
+func wantedGroups(s switchcfg.Settings) map[string]bool {
+	in := map[string]bool{groupIsolated.name: s.Flags[switchcfg.FlagIsolated] == vnet.ToggleOn}
+	if g := s.Guard; g != nil {
+		in[groupBPDU.name], in[groupDHCP.name], in[groupRA.name] = len(g.MACs) > 0, g.DHCP, g.RA
 	}
-	return map[string]bool{groupBPDU.name: len(g.MACs) > 0, groupDHCP.name: g.DHCP, groupRA.name: g.RA}
+	return in
 }
 
 // chassisOf is who may have the port.
 func chassisOf(options ovsdb.Dict) []string {
-	return strings.FieldsFunc(options[keyChassis], func(r rune) bool { return r == ',' || r == ' ' })
+	return strings.FieldsFunc(options[keyChassis]+","+options[keyNext], func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // request is the options of a port with these chassis. The first has it until the
-// guest is heard from another (ovn-nb(5), activation-strategy).
-func request(options ovsdb.Dict, chassis []string) ovsdb.Dict {
+// guest is heard from another (ovn-nb(5), activation-strategy). An OVN of one
+// chassis for a port has no strategy: there the first has it until it gives it up.
+func request(options ovsdb.Dict, chassis []string, several bool) ovsdb.Dict {
 	all := maps.Clone(options)
 	if all == nil {
 		all = ovsdb.Dict{}
 	}
-	all[keyChassis] = strings.Join(chassis, ",")
 	delete(all, keyActivation)
-	if len(chassis) > 1 {
+	delete(all, keyNext)
+	all[keyChassis] = strings.Join(chassis, ",")
+	switch {
+	case len(chassis) < 2:
+	case several:
 		all[keyActivation] = "rarp"
+	default:
+		all[keyChassis], all[keyNext] = chassis[0], strings.Join(chassis[1:], ",")
 	}
 	return all
 }

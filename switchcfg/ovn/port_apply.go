@@ -30,6 +30,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 	if plan.Empty() {
 		return nil, nil
 	}
+	var conflict error
 	for range conflictTries {
 		tx, err := d.prepare(ctx, plan)
 		if err != nil {
@@ -38,6 +39,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		config, err := d.commit(ctx, tx)
 		switch {
 		case ovsdb.IsConflict(err):
+			conflict = err
 			continue
 		case errors.Is(err, switchcfg.ErrUnreachable):
 			return plan.Changes, fmt.Errorf("switch %s: change %s: %w", d.name, tx, err)
@@ -52,17 +54,20 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		}
 		return plan.Changes, nil
 	}
-	return nil, fmt.Errorf("switch %s: %w: its ports keep changing", d.name, switchcfg.ErrUnreachable)
+	return nil, fmt.Errorf("switch %s: %w", d.name, ovsdb.Conflict("ports", conflict))
 }
 
 // transaction is operations under construction.
 type transaction struct {
 	v       view
 	chassis string
+	several bool     // chassis may have a port
 	all     []string // every device of the plan
 	north   []ovsdb.Operation
 	guards  int // how many of north only guard the rest
-	here    []ovsdb.Operation
+	// mutations are where in north a column of some rows is mutated (see mutate).
+	mutations map[string]int
+	here      []ovsdb.Operation
 	// bound names the devices whose ports are to be bound to this chassis
 	// afterwards, and later is set when one of them was before: then that it is
 	// bound does not tell that the change is in force.
@@ -71,7 +76,7 @@ type transaction struct {
 }
 
 // String names what the transaction changes.
-func (tx *transaction) String() string { return "port " + strings.Join(tx.all, ", ") }
+func (tx *transaction) String() string { return ovsdb.PortNames(tx.all) }
 
 // prepare turns the plan into operations on the ports as they are.
 func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan) (*transaction, error) {
@@ -89,22 +94,24 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan) (*transaction
 	if err != nil {
 		return nil, err
 	}
-	tx.v, tx.chassis = v, d.chassis
+	tx.v, tx.chassis, tx.several = v, d.chassis, d.several()
 	for _, c := range plan.Changes {
 		if err := d.admit(v, c); err != nil {
-			return nil, fmt.Errorf("port %s: %w", c.Device, err)
+			return nil, &switchcfg.PortError{Device: c.Device, Err: err}
 		}
 	}
-	former, err := d.former(ctx, plan)
-	if err = errors.Join(err, d.unlike(ctx, plan)); err != nil {
+	former, err := d.former(ctx, v, plan)
+	if err = errors.Join(err, d.unlike(ctx, v, plan)); err != nil {
 		return nil, err
 	}
 	for _, c := range plan.Changes {
 		tx.guard(c)
 	}
+	tx.alone(plan)
 	tx.guards = len(tx.north)
 	for _, r := range former {
-		tx.mutate("Logical_Switch", ovsdb.Where("name", r.ExternalIDs[keyNetwork]), ovsdb.Condition{"ports", "delete", r.UUID})
+		tx.mutate("Logical_Switch", ovsdb.Where("name", r.ExternalIDs[keyNetwork]), "ports", "delete", r.UUID)
+		tx.free(r.Name)
 	}
 	tx.makeGroups(plan)
 	for _, c := range plan.Changes {
@@ -130,7 +137,7 @@ func (d *Driver) admit(v view, c switchcfg.Change) error {
 	if found.Owner.IsZero() && found.Foreign == "" && after != nil {
 		// Its logical port may be there already, under another name than the device's.
 		if l := v.ports[after.ID]; l != nil {
-			found.Owner = owner(l.ExternalIDs)
+			found.Owner = l.ExternalIDs.Owner()
 			if found.Owner.Guest == "" {
 				found.Foreign = "logical port " + after.ID + ", which virt-vnet has not made"
 			}
@@ -145,83 +152,6 @@ func (d *Driver) admit(v view, c switchcfg.Change) error {
 	return nil
 }
 
-func noNetwork(name string) error {
-	return fmt.Errorf("network %s: %w: OVN has no logical switch of that name that virt-vnet has made: virt-vnet apply",
-		name, switchcfg.ErrNoSwitch)
-}
-
-// twins are the conditions of ports of other guests that have the MAC, or the
-// address, of the port in the same network.
-func twins(c switchcfg.Change) [][]ovsdb.Condition {
-	l := c.After.Settings.Logical
-	if l == nil {
-		return nil
-	}
-	another := func(key, value string) []ovsdb.Condition {
-		return []ovsdb.Condition{
-			{"name", "!=", l.ID},
-			{"external_ids", "includes", ovsdb.Dict{keyNetwork: l.Network, key: value}},
-			{"external_ids", "excludes", ovsdb.Dict{keyGuest: c.After.Owner.Guest}},
-		}
-	}
-	all := [][]ovsdb.Condition{another(keyMAC, c.After.Owner.MAC.String())}
-	if l.Address.IsValid() {
-		all = append(all, another(keyAddress, l.Address.String()))
-	}
-	return all
-}
-
-// unlike reports a port of another guest that has the MAC or the address of one
-// of the plan.
-func (d *Driver) unlike(ctx context.Context, plan switchcfg.Plan) error {
-	var q questions
-	var found error
-	for _, c := range plan.Changes {
-		for _, rows := range twins(c) {
-			q.ask(ovsdb.Select("Logical_Switch_Port", rows, "name", "external_ids"), func(r record) {
-				what := "MAC address " + c.After.Owner.MAC.String()
-				if l := c.After.Settings.Logical; r.ExternalIDs[keyMAC] != c.After.Owner.MAC.String() {
-					what = "address " + l.Address.String()
-				}
-				found = fmt.Errorf("port %s: network %s: %w: the %s is that of guest %s, logical port %s: give one of them another, "+
-					"or if that guest is gone: ovn-nbctl lsp-del %s",
-					c.Device, c.After.Settings.Logical.Network, switchcfg.ErrNotOwned, what, r.ExternalIDs[keyGuest], r.Name, r.Name)
-			})
-		}
-	}
-	if len(q.ops) == 0 {
-		return nil
-	}
-	return errors.Join(q.answer(ctx, d.nb), found)
-}
-
-// former finds ports that the NICs of the plan had under other ids, which a crash
-// of this host has left. Of a NIC that another host has under another id we can
-// say nothing but that.
-func (d *Driver) former(ctx context.Context, plan switchcfg.Plan) (left []record, err error) {
-	var q questions
-	var elsewhere error
-	for _, c := range plan.Changes {
-		l := c.After.Settings.Logical
-		if l == nil || !l.Here {
-			continue
-		}
-		rows := []ovsdb.Condition{{"name", "!=", l.ID}, {"external_ids", "includes", ovsdb.Dict{
-			keyNetwork: l.Network, keyMAC: c.After.Owner.MAC.String(), keyGuest: c.After.Owner.Guest,
-		}}}
-		q.ask(ovsdb.Select("Logical_Switch_Port", rows, "_uuid", "name", "options", "external_ids"), func(r record) {
-			if slices.Equal(chassisOf(r.Options), []string{d.chassis}) {
-				left = append(left, r)
-				return
-			}
-			elsewhere = fmt.Errorf("port %s: network %s: %w: chassis %s has this NIC as logical port %s, and here it is %s: "+
-				"give it a fixed <parameters interfaceid='%[5]s'/>; if it does not run there: ovn-nbctl lsp-del %[5]s",
-				c.Device, l.Network, switchcfg.ErrNotOwned, r.Options[keyChassis], r.Name, l.ID)
-		})
-	}
-	return left, errors.Join(q.answer(ctx, d.nb), elsewhere)
-}
-
 // guard makes the transaction fail when what it goes by is no longer so.
 func (tx *transaction) guard(c switchcfg.Change) {
 	for _, l := range []*switchcfg.LogicalPort{c.Before.Settings.Logical, c.After.Settings.Logical} {
@@ -233,45 +163,68 @@ func (tx *transaction) guard(c switchcfg.Change) {
 				ovsdb.Row{"external_ids": found.ExternalIDs, "options": found.Options})
 		}
 	}
-	for _, rows := range twins(c) {
-		tx.wait("Logical_Switch_Port", rows, nil)
-	}
 	if l := c.After.Settings.Logical; l != nil {
 		tx.wait("Logical_Switch", ovsdb.Where("_uuid", tx.v.networks[l.Network].uuid), ovsdb.Row{"name": l.Network})
 	}
 }
 
-// wait is the operation that fails, at once, unless the one row that is asked
-// for is as given, or with nil there is no such row.
-func (tx *transaction) wait(table string, rows []ovsdb.Condition, as ovsdb.Row) {
+// alone makes the transaction fail when somebody else has got the MAC or the
+// address of a port; of many, when the guests of their networks are others now.
+func (tx *transaction) alone(plan switchcfg.Plan) {
+	var all [][]ovsdb.Condition
+	networks := map[string]bool{}
+	for _, c := range plan.Changes {
+		all = append(all, twins(c)...)
+		if l := c.After.Settings.Logical; l != nil {
+			networks[l.Network] = true
+		}
+	}
+	if len(all) <= manyTwins {
+		for _, rows := range all {
+			tx.wait(tablePort, rows)
+		}
+		return
+	}
+	for network := range networks {
+		var seen []ovsdb.Row
+		for _, r := range tx.v.all[network] {
+			seen = append(seen, ovsdb.Row{"name": r.Name, "external_ids": r.ExternalIDs})
+		}
+		tx.wait(tablePort, []ovsdb.Condition{{"external_ids", "includes", ovsdb.Dict{keyNetwork: network}}}, seen...)
+	}
+}
+
+// wait is the operation that fails, at once, unless the rows that are asked for
+// are as given, all with the same columns; without any, unless there are none.
+func (tx *transaction) wait(table string, rows []ovsdb.Condition, as ...ovsdb.Row) {
 	now := 0
 	op := ovsdb.Operation{Op: "wait", Table: table, Timeout: &now, Until: "==", Where: rows, Columns: []string{"_uuid"}, Rows: []ovsdb.Row{}}
-	if as != nil {
-		op.Columns, op.Rows = slices.Collect(maps.Keys(as)), []ovsdb.Row{as}
+	if len(as) > 0 {
+		op.Columns, op.Rows = slices.Collect(maps.Keys(as[0])), as
 	}
 	tx.north = append(tx.north, op)
 }
 
-// makeGroups makes the guard groups that the plan needs and that are not there.
+// makeGroups makes the rule groups that the plan needs and that are not there.
 // Two who do that at the same time have a conflict.
 func (tx *transaction) makeGroups(plan switchcfg.Plan) {
-	for _, g := range guardGroups() {
+	for _, g := range ruleGroups() {
 		needs := func(c switchcfg.Change) bool {
-			return c.After.Settings.Logical != nil && wantedGroups(c.After.Settings.Guard)[g.name]
+			return c.After.Settings.Logical != nil && wantedGroups(c.After.Settings)[g.name]
 		}
-		if tx.v.guards[g.name] != "" || !slices.ContainsFunc(plan.Changes, needs) {
+		if tx.v.rules[g.name] != "" || !slices.ContainsFunc(plan.Changes, needs) {
 			continue
 		}
 		ids := ovsdb.Dict{"virt-vnet": "guard"}
-		acl := ovsdb.NamedUUID(g.name + "_acl")
-		tx.north = append(tx.north,
-			ovsdb.Operation{Op: "insert", Table: "ACL", Name: string(acl), Row: ovsdb.Row{
-				"priority": highest, "direction": "from-lport", "action": "drop", "external_ids": ids,
-				"match": fmt.Sprintf("inport == @%s && (%s)", g.name, g.match),
-			}},
-			ovsdb.Operation{Op: "insert", Table: "Port_Group", Name: g.name, Row: ovsdb.Row{
-				"name": g.name, "external_ids": ids, "acls": acl,
+		group := ovsdb.Row{"name": g.name, "external_ids": ids}
+		if g.match != "" {
+			acl := ovsdb.NamedUUID(g.name + "_acl")
+			tx.north = append(tx.north, ovsdb.Operation{Op: "insert", Table: tableACL, Name: string(acl), Row: ovsdb.Row{
+				"priority": highest, "direction": g.direction, "action": "drop", "external_ids": ids, "match": g.match,
 			}})
+			group["acls"] = acl
+		}
+		tx.north = append(tx.north, ovsdb.Operation{Op: "insert", Table: tablePortGroup, Name: g.name, Row: group})
 	}
 }
 
@@ -282,14 +235,15 @@ const highest = 32767
 func (tx *transaction) change(c switchcfg.Change) {
 	before, after := c.Before.Settings.Logical, c.After.Settings.Logical
 	if before != nil && (after == nil || !after.Here || after.ID != before.ID) {
-		if found := tx.v.ports[before.ID]; found != nil && owner(found.ExternalIDs).Guest == c.Before.Owner.Guest {
-			tx.leave(found)
+		if found := tx.v.ports[before.ID]; found != nil && found.ExternalIDs.Owner().Guest == c.Before.Owner.Guest {
+			tx.leave(before.ID, found)
+		} else if found == nil {
+			tx.free(before.ID)
 		}
 	}
 	if after == nil || !after.Here {
 		return
 	}
-	tx.bound = append(tx.bound, c.Device)
 	found, n := tx.v.ports[after.ID], tx.v.networks[after.Network]
 	var id any
 	if found == nil {
@@ -307,65 +261,81 @@ func (tx *transaction) change(c switchcfg.Change) {
 	}
 	if found.network != after.Network {
 		if found.network != "" {
-			tx.mutate("Logical_Switch", ovsdb.Where("name", found.network), ovsdb.Condition{"ports", "delete", id})
+			tx.mutate("Logical_Switch", ovsdb.Where("name", found.network), "ports", "delete", id)
 		}
-		tx.mutate("Logical_Switch", ovsdb.Where("_uuid", n.uuid), ovsdb.Condition{"ports", "insert", id})
+		tx.mutate("Logical_Switch", ovsdb.Where("_uuid", n.uuid), "ports", "insert", id)
 	}
 	tx.regroup(c, found, id)
+	tx.limit(c, found)
+	tx.isolate(c)
+	tx.bind(c, found)
+}
+
+// bind waits for the port to be bound here, where it is to be.
+func (tx *transaction) bind(c switchcfg.Change, found *logical) {
+	if tx.several || tx.chassisFor(*c.After.Settings.Logical, found)[0] == tx.chassis {
+		tx.bound = append(tx.bound, c.Device)
+	}
 }
 
 // row is the columns of the logical port.
 func (tx *transaction) row(c switchcfg.Change, found *logical, n *network) ovsdb.Row {
 	after := *c.After.Settings.Logical
-	chassis := []string{tx.chassis}
-	if after.Elsewhere == vnet.ToggleOn {
-		chassis = chassisOf(found.Options)
-		if !slices.Contains(chassis, tx.chassis) {
-			chassis = append(chassis, tx.chassis)
-		}
-	}
 	return ovsdb.Row{
 		"addresses":      addresses(c.After.Owner.MAC, after, n.gives),
 		"port_security":  security(c.After.Settings.Guard),
 		"dhcpv4_options": n.dhcpv4,
 		"dhcpv6_options": n.dhcpv6,
-		"options":        request(found.Options, chassis),
+		"options":        request(found.Options, tx.chassisFor(after, found), tx.several),
 		"external_ids":   mark(found.ExternalIDs, c.After.Owner, after.Address),
 	}
+}
+
+// chassisFor are the chassis of a port that is wired here, in their order.
+func (tx *transaction) chassisFor(after switchcfg.LogicalPort, found *logical) []string {
+	var chassis []string
+	if after.Elsewhere == vnet.ToggleOn {
+		chassis = chassisOf(found.Options)
+	}
+	if !slices.Contains(chassis, tx.chassis) {
+		chassis = append(chassis, tx.chassis)
+	}
+	return chassis
 }
 
 // regroup puts the port into the groups that it belongs in.
 func (tx *transaction) regroup(c switchcfg.Change, found *logical, id any) {
 	network := c.After.Settings.Logical.Network
-	in := wantedGroups(c.After.Settings.Guard)
-	for _, g := range guardGroups() {
+	in := wantedGroups(c.After.Settings)
+	for _, g := range ruleGroups() {
 		switch is := slices.Contains(found.groups, g.name); {
 		case in[g.name] && !is:
-			tx.mutate("Port_Group", ovsdb.Where("name", g.name), ovsdb.Condition{"ports", "insert", id})
+			tx.mutate("Port_Group", ovsdb.Where("name", g.name), "ports", "insert", id)
 		case !in[g.name] && is:
-			tx.mutate("Port_Group", ovsdb.Where("name", g.name), ovsdb.Condition{"ports", "delete", id})
+			tx.mutate("Port_Group", ovsdb.Where("name", g.name), "ports", "delete", id)
 		}
 	}
 	if old := vnet.GroupName(found.network); found.network != "" && found.network != network && slices.Contains(found.groups, old) {
-		tx.mutate("Port_Group", ovsdb.Where("name", old), ovsdb.Condition{"ports", "delete", id})
+		tx.mutate("Port_Group", ovsdb.Where("name", old), "ports", "delete", id)
 	}
 	if group := tx.v.networks[network].group; group != "" && !slices.Contains(found.groups, vnet.GroupName(network)) {
-		tx.mutate("Port_Group", ovsdb.Where("_uuid", group), ovsdb.Condition{"ports", "insert", id})
+		tx.mutate("Port_Group", ovsdb.Where("_uuid", group), "ports", "insert", id)
 	}
 }
 
 // leave gives up this chassis's part in a port: others keep it, and without
-// others it is removed, from groups by the database itself.
-func (tx *transaction) leave(found *logical) {
+// others it is removed with its rules, from groups by the database itself.
+func (tx *transaction) leave(id string, found *logical) {
 	others := slices.DeleteFunc(chassisOf(found.Options), func(name string) bool { return name == tx.chassis })
 	if len(others) > 0 {
 		tx.north = append(tx.north, ovsdb.Operation{
 			Op: "update", Table: "Logical_Switch_Port", Where: ovsdb.Where("_uuid", found.UUID),
-			Row: ovsdb.Row{"options": request(found.Options, others)},
+			Row: ovsdb.Row{"options": request(found.Options, others, tx.several)},
 		})
 		return
 	}
-	tx.mutate("Logical_Switch", ovsdb.Where("name", found.network), ovsdb.Condition{"ports", "delete", found.UUID})
+	tx.mutate("Logical_Switch", ovsdb.Where("name", found.network), "ports", "delete", found.UUID)
+	tx.free(id)
 }
 
 // plug adds the operations of one change to this host's OVSDB.
@@ -425,8 +395,22 @@ func (tx *transaction) plugIn(c switchcfg.Change, id string, mtu int) {
 	tx.mutateHere(ovsdb.Where("name", c.After.Switch), ovsdb.Condition{"ports", "insert", port})
 }
 
-func (tx *transaction) mutate(table string, rows []ovsdb.Condition, mutations ...ovsdb.Condition) {
-	tx.north = append(tx.north, ovsdb.Operation{Op: "mutate", Table: table, Where: rows, Mutations: mutations})
+// mutate puts a row into, or takes it out of, the column of others. What is done
+// to the same ones is one operation, for which their column is written once.
+func (tx *transaction) mutate(table string, rows []ovsdb.Condition, column, mutator string, row any) {
+	key := fmt.Sprint(table, rows, column, mutator)
+	if at, ok := tx.mutations[key]; ok {
+		m := tx.north[at].Mutations[0]
+		tx.north[at].Mutations[0] = ovsdb.Condition{column, mutator, append(m[2].(ovsdb.Set[any]), row)}
+		return
+	}
+	if tx.mutations == nil {
+		tx.mutations = map[string]int{}
+	}
+	tx.mutations[key] = len(tx.north)
+	tx.north = append(tx.north, ovsdb.Operation{
+		Op: "mutate", Table: table, Where: rows, Mutations: []ovsdb.Condition{{column, mutator, ovsdb.Set[any]{row}}},
+	})
 }
 
 func (tx *transaction) mutateHere(bridge []ovsdb.Condition, mutations ...ovsdb.Condition) {
@@ -435,15 +419,20 @@ func (tx *transaction) mutateHere(bridge []ovsdb.Condition, mutations ...ovsdb.C
 
 // Release implements [switchcfg.Releaser].
 func (d *Driver) Release(ctx context.Context, guest string, ids []string) error {
+	var conflict error
 	for range conflictTries {
 		v, err := d.look(ctx, []string{}, wantedIDs(ids))
 		if err != nil {
 			return fmt.Errorf("switch %s: %w", d.name, err)
 		}
-		tx := &transaction{v: v, chassis: d.chassis, all: ids}
+		tx := &transaction{v: v, chassis: d.chassis, several: d.several(), all: ids}
 		for _, id := range ids {
 			l := v.ports[id]
-			if l == nil || owner(l.ExternalIDs).Guest != guest {
+			if l == nil {
+				tx.free(id) // of what others have left, who removed the port
+				continue
+			}
+			if l.ExternalIDs.Owner().Guest != guest {
 				continue
 			}
 			if chassis := chassisOf(l.Options); len(chassis) > 0 && !slices.Contains(chassis, d.chassis) {
@@ -451,16 +440,17 @@ func (d *Driver) Release(ctx context.Context, guest string, ids []string) error 
 			}
 			tx.wait("Logical_Switch_Port", ovsdb.Where("_uuid", l.UUID), ovsdb.Row{"external_ids": l.ExternalIDs, "options": l.Options})
 			tx.guards++
-			tx.leave(l)
+			tx.leave(id, l)
 		}
-		if _, err = d.commit(ctx, tx); !ovsdb.IsConflict(err) {
-			if err != nil {
-				return fmt.Errorf("switch %s: release %s: %w", d.name, tx, err)
-			}
+		switch _, err = d.commit(ctx, tx); {
+		case err == nil:
 			return nil
+		case !ovsdb.IsConflict(err):
+			return fmt.Errorf("switch %s: release %s: %w", d.name, tx, err)
 		}
+		conflict = err
 	}
-	return fmt.Errorf("switch %s: %w: its ports keep changing", d.name, switchcfg.ErrUnreachable)
+	return fmt.Errorf("switch %s: %w", d.name, ovsdb.Conflict("ports", conflict))
 }
 
 func wantedIDs(ids []string) []switchcfg.LogicalPort {

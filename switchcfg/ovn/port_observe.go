@@ -38,7 +38,10 @@ type view struct {
 	devices  map[string]*seen
 	ports    map[string]*logical // by id
 	networks map[string]*network
-	guards   map[string]ovsdb.UUID // the guard groups that exist
+	rules    map[string]ovsdb.UUID // the rule groups that exist
+	// limits and isolations are the rules of a port, by its id: QoS and ACLs.
+	limits, isolations map[string][]record
+	all                map[string][]record // the ports of a network, where a plan is about many
 }
 
 // seen is what the host has under the name of a device.
@@ -83,7 +86,7 @@ type network struct {
 // bridge, and of the ports and networks that they have to do with besides those
 // given.
 func (d *Driver) look(ctx context.Context, devices []string, wanted []switchcfg.LogicalPort) (view, error) {
-	v := view{devices: map[string]*seen{}, ports: map[string]*logical{}, networks: map[string]*network{}, guards: map[string]ovsdb.UUID{}}
+	v := view{devices: map[string]*seen{}, ports: map[string]*logical{}, networks: map[string]*network{}, rules: map[string]ovsdb.UUID{}, limits: map[string][]record{}, isolations: map[string][]record{}, all: map[string][]record{}}
 	if err := d.lookHere(ctx, v, devices); err != nil {
 		return v, err
 	}
@@ -133,28 +136,23 @@ func (d *Driver) lookHere(ctx context.Context, v view, devices []string) error {
 // rowsHere reads the ports and interfaces of the devices, or all, by name.
 func (d *Driver) rowsHere(ctx context.Context, devices []string) (ports, ifaces map[string]*record, err error) {
 	ports, ifaces = map[string]*record{}, map[string]*record{}
-	var q questions
-	read := func(rows []ovsdb.Condition) {
-		q.ask(ovsdb.Select("Port", rows, "_uuid", "name"), func(r record) { ports[r.Name] = &r })
-		q.ask(ovsdb.Select("Interface", rows, "_uuid", "name", "type", "external_ids"), func(r record) { ifaces[r.Name] = &r })
-	}
+	rows := named(devices)
 	if devices == nil {
-		read([]ovsdb.Condition{})
+		rows = allRows
 	}
-	for _, device := range devices {
-		read(ovsdb.Where("name", device))
-	}
+	var q questions
+	q.among("Port", rows, []string{"_uuid", "name"}, func(r record) { ports[r.Name] = &r })
+	q.among("Interface", rows, []string{"_uuid", "name", "type", "external_ids"}, func(r record) { ifaces[r.Name] = &r })
 	return ports, ifaces, q.answer(ctx, d.local)
 }
 
 // lookBridges finds the switches of the devices.
 func (d *Driver) lookBridges(ctx context.Context, v view) error {
-	var q questions
+	held := map[ovsdb.UUID]func(string){}
 	for name, s := range v.devices {
 		switch {
 		case s.port != nil:
-			mine := []ovsdb.Condition{{"ports", "includes", s.port.UUID}}
-			q.ask(ovsdb.Select("Bridge", mine, "name"), func(r record) { s.bridge = r.Name })
+			held[s.port.UUID] = func(bridge string) { s.bridge = bridge }
 		case s.link.Master != 0:
 			master, err := d.links.LinkByIndex(ctx, s.link.Master)
 			if err != nil {
@@ -163,6 +161,8 @@ func (d *Driver) lookBridges(ctx context.Context, v view) error {
 			s.bridge = master.Name
 		}
 	}
+	var q questions
+	q.holders("Bridge", held)
 	if err := q.answer(ctx, d.local); err != nil {
 		return fmt.Errorf("read bridges of this host: %w", err)
 	}
@@ -175,28 +175,53 @@ func (d *Driver) lookNorth(ctx context.Context, v view, ids, networks []string) 
 	if len(ids) == 0 {
 		return nil
 	}
+	wanted := set(ids)
 	var q questions
-	for _, id := range ids {
-		q.ask(ovsdb.Select("Logical_Switch_Port", ovsdb.Where("name", id), "_uuid", "name", "external_ids", "options",
-			"addresses", "port_security", "dhcpv4_options", "dhcpv6_options"), func(r record) {
-			v.ports[id] = &logical{record: r}
+	q.among(tablePort, named(ids), []string{
+		"_uuid", "name", "external_ids", "options", "addresses", "port_security", "dhcpv4_options", "dhcpv6_options",
+	}, func(r record) {
+		if wanted[r.Name] {
+			v.ports[r.Name] = &logical{record: r}
 			networks = append(networks, r.ExternalIDs[keyNetwork])
-		})
-	}
+		}
+	})
+	d.askRules(&q, v, ids)
 	if err := q.answer(ctx, d.nb); err != nil {
 		return fmt.Errorf("read logical ports: %w", err)
 	}
 	return d.lookAround(ctx, v, unique(networks))
 }
 
+// askRules asks for the rules of these ports.
+func (d *Driver) askRules(q *questions, v view, ids []string) {
+	rows := make([][]ovsdb.Condition, len(ids))
+	for i, id := range ids {
+		rows[i] = []ovsdb.Condition{{"external_ids", "includes", ovsdb.Dict{keyPort: id}}}
+	}
+	wanted := set(ids)
+	into := func(rules map[string][]record) func(record) {
+		return func(r record) {
+			if id := r.ExternalIDs[keyPort]; wanted[id] {
+				rules[id] = append(rules[id], r)
+			}
+		}
+	}
+	q.among(tableACL, rows, []string{"_uuid", "direction", "match", "action", "priority", "external_ids"}, into(v.isolations))
+	if d.limits() {
+		q.among(tableQoS, rows, []string{"_uuid", "direction", "match", "bandwidth", "external_ids"}, into(v.limits))
+	}
+}
+
 // lookAround finds where the ports are, and what their networks have.
 func (d *Driver) lookAround(ctx context.Context, v view, networks []string) error {
 	var q questions
+	switches, groups := map[ovsdb.UUID]func(string){}, map[ovsdb.UUID]func(string){}
 	for _, l := range v.ports {
-		mine := []ovsdb.Condition{{"ports", "includes", l.UUID}}
-		q.ask(ovsdb.Select("Logical_Switch", mine, "name"), func(r record) { l.network = r.Name })
-		q.ask(ovsdb.Select("Port_Group", mine, "name"), func(r record) { l.groups = append(l.groups, r.Name) })
+		switches[l.UUID] = func(name string) { l.network = name }
+		groups[l.UUID] = func(name string) { l.groups = append(l.groups, name) }
 	}
+	q.holders(tableSwitch, switches)
+	q.holders(tablePortGroup, groups)
 	for _, name := range networks {
 		n := &network{dhcpv4: ovsdb.Set[ovsdb.UUID]{}, dhcpv6: ovsdb.Set[ovsdb.UUID]{}}
 		v.networks[name] = n
@@ -213,13 +238,30 @@ func (d *Driver) lookAround(ctx context.Context, v view, networks []string) erro
 			}
 		})
 	}
-	for _, g := range guardGroups() {
-		q.ask(ovsdb.Select("Port_Group", ovsdb.Where("name", g.name), "_uuid"), func(r record) { v.guards[g.name] = r.UUID })
+	for _, g := range ruleGroups() {
+		q.ask(ovsdb.Select("Port_Group", ovsdb.Where("name", g.name), "_uuid"), func(r record) { v.rules[g.name] = r.UUID })
 	}
 	if err := q.answer(ctx, d.nb); err != nil {
 		return fmt.Errorf("read networks: %w", err)
 	}
 	return nil
+}
+
+// fewQuestions is up to how many rows are asked for one by one. A server goes over
+// the whole table for each question, as it finds rows by _uuid only, so for more
+// than that it is asked for all rows once.
+const fewQuestions = 16
+
+// allRows asks for every row.
+var allRows = [][]ovsdb.Condition{{}}
+
+// named are the rows with these names.
+func named(names []string) [][]ovsdb.Condition {
+	rows := make([][]ovsdb.Condition, len(names))
+	for i, name := range names {
+		rows[i] = ovsdb.Where("name", name)
+	}
+	return rows
 }
 
 // questions are read operations with what is to be done with each row.
@@ -230,6 +272,34 @@ type questions struct {
 
 func (q *questions) ask(op ovsdb.Operation, each func(record)) {
 	q.ops, q.each = append(q.ops, op), append(q.each, each)
+}
+
+// among asks for rows of a table, and where they are many for all others, too.
+func (q *questions) among(table string, rows [][]ovsdb.Condition, columns []string, each func(record)) {
+	if len(rows) > fewQuestions {
+		rows = allRows
+	}
+	for _, conditions := range rows {
+		q.ask(ovsdb.Select(table, conditions, columns...), each)
+	}
+}
+
+// holders asks which rows of a table have these in their column ports, and tells
+// each the names.
+func (q *questions) holders(table string, held map[ovsdb.UUID]func(name string)) {
+	if len(held) > fewQuestions {
+		q.ask(ovsdb.Select(table, []ovsdb.Condition{}, "name", "ports"), func(r record) {
+			for _, port := range r.Ports {
+				if tell := held[port]; tell != nil {
+					tell(r.Name)
+				}
+			}
+		})
+		return
+	}
+	for port, tell := range held {
+		q.ask(ovsdb.Select(table, []ovsdb.Condition{{"ports", "includes", port}}, "name"), func(r record) { tell(r.Name) })
+	}
 }
 
 func (q *questions) answer(ctx context.Context, db *ovsdb.Client) error {
@@ -267,24 +337,28 @@ func (d *Driver) port(v view, device string) (switchcfg.Port, bool) {
 
 // fill says what the logical port of that id makes of the port.
 func (d *Driver) fill(port *switchcfg.Port, v view, id string) {
-	port.Settings.Guard = &switchcfg.Guard{}
+	port.Settings.Guard, port.Settings.QoS = &switchcfg.Guard{}, &vnet.QoS{}
+	port.Settings.Flags[switchcfg.FlagIsolated] = vnet.ToggleOff
 	l := v.ports[id]
 	if l == nil {
 		return
 	}
-	port.Owner = owner(l.ExternalIDs)
+	port.Owner = l.ExternalIDs.Owner()
 	if port.Owner.Guest == "" {
 		port.Owner, port.Foreign = switchcfg.Owner{}, "logical port "+id+", which virt-vnet has not made"
 		return
 	}
 	port.Settings.Guard = guard(l.PortSecurity, l.groups)
+	port.Settings.QoS = v.qos(id, l.network)
+	isolated, whole := v.isolated(id, l)
+	port.Settings.Flags[switchcfg.FlagIsolated] = vnet.ToggleOf(isolated)
 	has := switchcfg.LogicalPort{ID: id, Network: l.network, Promiscuous: slices.Contains(l.Addresses, "unknown")}
 	chassis := chassisOf(l.Options)
 	has.Here = slices.Contains(chassis, d.chassis)
 	has.Elsewhere = vnet.ToggleOf(slices.ContainsFunc(chassis, func(name string) bool { return name != d.chassis }))
 	has.Address = addressOf(l.Addresses)
 	n := v.networks[l.network]
-	has.Joined = n != nil && slices.Equal(l.DHCPv4, n.dhcpv4) && slices.Equal(l.DHCPv6, n.dhcpv6) &&
+	has.Joined = n != nil && whole && slices.Equal(l.DHCPv4, n.dhcpv4) && slices.Equal(l.DHCPv6, n.dhcpv6) &&
 		(n.group == "" || slices.Contains(l.groups, vnet.GroupName(l.network))) &&
 		slices.Equal(sorted(l.Addresses), sorted(addresses(port.Owner.MAC, has, n.gives)))
 	port.Settings.Logical = &has

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,38 +46,61 @@ func startSite(t *testing.T, hosts int) *site {
 	t.Helper()
 	c := start(t, hosts)
 	s := &site{T: t, c: c, sw: brInt(t, c)}
-	for _, h := range c.Hosts {
-		d, err := open(t.Context(), h, s.sw)
+	s.openAll()
+	return s
+}
+
+func (s *site) openAll() {
+	s.Helper()
+	for _, h := range s.c.Hosts {
+		d, err := open(s.Context(), h, s.sw)
 		if err != nil {
-			t.Fatal(err)
+			s.Fatal(err)
 		}
-		t.Cleanup(func() {
+		s.Cleanup(func() {
 			if err := d.Close(); err != nil {
-				t.Error(err)
+				s.Error(err)
 			}
 		})
 		s.drivers = append(s.drivers, d)
 	}
-	return s
 }
 
-// wire brings ports to their state, as the hook does.
-func (s *site) wire(ctx context.Context, host int, ports ...vnet.Port) error {
+// plan is what leads to the state that ports of the first host are to have.
+func (s *site) plan(ports ...vnet.Port) switchcfg.Plan {
+	s.Helper()
+	plan, err := s.planFor(s.Context(), 0, ports...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return plan
+}
+
+func (s *site) planFor(ctx context.Context, host int, ports ...vnet.Port) (switchcfg.Plan, error) {
 	s.Helper()
 	want, err := switchcfg.Desired(ports, s.sw)
 	if err != nil {
 		s.Fatal(err)
 	}
 	d := s.drivers[host]
+	if err := d.Capabilities().Check(ctx, want); err != nil {
+		return switchcfg.Plan{}, err
+	}
 	have, err := d.Observe(ctx, switchcfg.Scope{Devices: want.Devices()})
 	if err != nil {
-		return err
+		return switchcfg.Plan{}, err
 	}
-	plan, err := switchcfg.Diff(want, have, "")
+	return switchcfg.Diff(want, have, "")
+}
+
+// wire brings ports to their state, as the hook does.
+func (s *site) wire(ctx context.Context, host int, ports ...vnet.Port) error {
+	s.Helper()
+	plan, err := s.planFor(ctx, host, ports...)
 	if err != nil {
 		return err
 	}
-	_, err = d.Apply(ctx, plan)
+	_, err = s.drivers[host].Apply(ctx, plan)
 	return err
 }
 
@@ -95,11 +119,11 @@ func (s *site) release(host int) {
 	}
 }
 
-// requested is which chassis the port asks for, with its activation strategy; or
+// requested is which chassis the port of ct0 asks for, with its activation strategy; or
 // nothing when there is no such port.
-func (s *site) requested(device string) string {
+func (s *site) requested() string {
 	s.Helper()
-	id := switchtest.InterfaceID(device)
+	id := switchtest.InterfaceID("ct0")
 	if nbctl(s.T, s.c, "--bare", "--columns=name", "find", "Logical_Switch_Port", "name="+id) == "" {
 		return ""
 	}
@@ -128,10 +152,28 @@ func (s *site) bound(device, chassis string) {
 }
 
 // TestMove takes a guest's port from one host to another, back when that fails,
-// and away.
+// and away, and with it what the port had under another id.
 func TestMove(t *testing.T) {
+	const both = "activation-strategy=rarp, requested-chassis=host1,host2"
+	startSite(t, 2).move(both)
+}
+
+// TestMoveOneByOne does that with an OVN in which a port has one chassis: the source
+// has it as long as it wants to.
+func TestMoveOneByOne(t *testing.T) {
 	s := startSite(t, 2)
+	for _, d := range s.drivers {
+		d.OneChassis()
+	}
+	s.move("requested-chassis=host1, virt-vnet-next-chassis=host2")
+}
+
+// move takes the guest around. both is what its port asks for while it is on two
+// hosts.
+func (s *site) move(both string) {
+	t := s.T
 	p := port("ct0", guest, mac)
+	p.Policy.Isolated = true
 	starts := p
 	starts.Starts = true
 	for _, h := range s.c.Hosts {
@@ -146,10 +188,10 @@ func TestMove(t *testing.T) {
 		do                     func()
 	}{
 		{"a tap on the destination", "requested-chassis=host1", "host1", func() { plug(t, s.c.Hosts[1], lab.IntegrationBridge, "ct0") }},
-		{"wired on the destination", "activation-strategy=rarp, requested-chassis=host1,host2", "host1", func() { s.mustWire(1, p) }},
-		{"wired again on the source", "activation-strategy=rarp, requested-chassis=host1,host2", "host1", func() { s.mustWire(0, p) }},
+		{"wired on the destination", both, "host1", func() { s.mustWire(1, p) }},
+		{"wired again on the source", both, "host1", func() { s.mustWire(0, p) }},
 		{"given up on the destination", "requested-chassis=host1", "host1", func() { s.release(1) }},
-		{"wired on the destination again", "activation-strategy=rarp, requested-chassis=host1,host2", "host1", func() { s.mustWire(1, p) }},
+		{"wired on the destination again", both, "host1", func() { s.mustWire(1, p) }},
 		{"stopped on the source", "requested-chassis=host2", "host2", func() { s.release(0) }},
 		{"stopped on the source, again", "requested-chassis=host2", "host2", func() { s.release(0) }},
 		{"started on the source", "requested-chassis=host1", "host1", func() { s.mustWire(0, starts) }},
@@ -158,14 +200,51 @@ func TestMove(t *testing.T) {
 		begin := time.Now()
 		step.do()
 		t.Logf("%s: %v", step.what, time.Since(begin).Round(time.Millisecond))
-		if got := s.requested("ct0"); got != step.requested {
+		if got := s.requested(); got != step.requested {
 			t.Fatalf("%s: got %q, want %q", step.what, got, step.requested)
 		}
 		s.bound("ct0", step.bound)
+		if rules := strings.Fields(s.rulesOf(p)); len(rules) != 1 {
+			t.Fatalf("%s: the isolated port has the rules %q, want one", step.what, rules)
+		}
+	}
+	again := starts
+	again.InterfaceID = switchtest.InterfaceID("ct9")
+	run(t, s.c.Hosts[0], "ovs-vsctl", "set", "Interface", "ct0", "external_ids:iface-id="+again.InterfaceID)
+	s.mustWire(0, again)
+	if got := s.requested() + s.rulesOf(p); got != "" || s.rulesOf(again) == "" {
+		t.Fatalf("what the guest had under the other id is still there: %s", got)
+	}
+	run(t, s.c.Hosts[0], "ovs-vsctl", "set", "Interface", "ct0", "external_ids:iface-id="+starts.InterfaceID)
+	s.mustWire(0, starts)
+	if rules := s.rulesOf(again); rules != "" {
+		t.Fatalf("the port has its first id again, and the rules of the other are there: %s", rules)
 	}
 	s.release(0)
-	if got := s.requested("ct0"); got != "" {
-		t.Fatalf("the port is still there: %s", got)
+	if got := s.requested() + s.rulesOf(p); got != "" {
+		t.Fatalf("the port, or its rule, is still there: %s", got)
+	}
+}
+
+// twins wants two guests who have the same refused in one plan, as repair makes
+// it: the second of them, so that the first can be wired.
+func (s *site) twins(first vnet.Port) {
+	s.Helper()
+	second := port("ct1", other, first.MAC)
+	second.Address = netip.MustParseAddr("10.0.0.6")
+	for _, what := range []string{"the MAC address 52:54:00:12:34:56", "the address 10.0.0.5"} {
+		nbctl(s.T, s.c, "lsp-del", first.InterfaceID)
+		err := s.wire(s.Context(), 0, first, second)
+		want := "network red: not ours to change: " + what + " is to be that of guest " + guest + ", port ct0, too: give one of them another"
+		if got := switchcfg.PortErrors(err); !slices.Equal(got, []string{second.Device}) || !errors.Is(err, switchcfg.ErrNotOwned) || !strings.Contains(err.Error(), want) {
+			s.Errorf("got error %v of ports %v, want %q of %s", err, got, want, second.Device)
+		}
+		if ports := nbctl(s.T, s.c, "lsp-list", "red"); ports != "" {
+			s.Errorf("there are ports: %s", ports)
+		}
+		s.mustWire(0, first)
+		second.MAC[5]++
+		second.Address = first.Address
 	}
 }
 
@@ -203,6 +282,7 @@ func TestRefuse(t *testing.T) {
 			t.Errorf("got error %v, want %q", err, c.want)
 		}
 	}
+	s.twins(first)
 	want, err := switchcfg.Desired([]vnet.Port{first}, s.sw)
 	if err != nil {
 		t.Fatal(err)

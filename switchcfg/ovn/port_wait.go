@@ -97,9 +97,13 @@ func (d *Driver) await(ctx context.Context, ops ...ovsdb.Operation) error {
 func (d *Driver) inForce(ctx context.Context, tx *transaction, config int) error {
 	var ops []ovsdb.Operation
 	for _, device := range tx.bound {
+		which := ovsdb.Condition{"name", "==", device}
+		if s := tx.v.devices[device]; s != nil && s.iface != nil {
+			which = ovsdb.Condition{"_uuid", "==", s.iface.UUID} // which the server need not look for
+		}
 		ops = append(ops, ovsdb.Operation{
 			Table: "Interface", Where: []ovsdb.Condition{
-				{"name", "==", device},
+				which,
 				{"external_ids", "includes", ovsdb.Dict{"ovn-installed": "true"}},
 			},
 			Columns: []string{"name"}, Until: "==", Rows: []ovsdb.Row{{"name": device}},
@@ -152,6 +156,9 @@ func (d *Driver) why(ctx context.Context) string {
 	if err := d.controller(context.WithoutCancel(ctx)); err != nil {
 		return err.Error()
 	}
+	if err := d.encapsulates(); err != nil {
+		return err.Error()
+	}
 	return "ovn-controller runs: is the chassis registered? ovn-sbctl show; journalctl -u ovn-controller"
 }
 
@@ -177,8 +184,12 @@ func (d *Driver) controller(ctx context.Context) error {
 		return err
 	}
 	if state = strings.TrimSpace(state); state != "connected" {
-		return fmt.Errorf("%w: ovn-controller is %s to the southbound database: ovs-vsctl get Open_vSwitch . external_ids:ovn-remote",
-			switchcfg.ErrUnreachable, state)
+		return fmt.Errorf("%w: ovn-controller is %w to the southbound database: ovs-vsctl get Open_vSwitch . external_ids:ovn-remote",
+			switchcfg.ErrUnreachable, errApart)
 	}
 	return nil
 }
+
+// errApart means that ovn-controller lives and is alone: whether the fault is
+// its own, only one who reaches the southbound database can tell.
+var errApart = errors.New("not connected")

@@ -6,6 +6,7 @@ package ovn_test
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
@@ -43,11 +44,11 @@ func (s *site) station(host int, name string, last byte) (*lab.Station, vnet.Por
 }
 
 // TestSpoof sends across the tunnel between two hosts what is the guest's own
-// and what is not.
+// and what is not, and between guests that are isolated.
 func TestSpoof(t *testing.T) {
 	s := startSite(t, 2)
 	from, p := s.station(0, "ct0", 5)
-	_, q := s.station(1, "ct1", 6)
+	to, q := s.station(1, "ct1", 6)
 	s.mustWire(1, q)
 	peer4, peer6 := netip.MustParseAddr("10.0.0.6"), netip.MustParseAddr("fd00::6")
 	wanted := func(what string, p vnet.Port, want4, want6 bool) {
@@ -85,4 +86,44 @@ func TestSpoof(t *testing.T) {
 	wanted("with another's MAC", p, false, false)
 	p.MAC[5] = 5
 	wanted("with its own MAC again", p, true, true)
+	p.Policy, q.Policy = vnet.Policy{Isolated: true}, vnet.Policy{Isolated: true}
+	wanted("isolated, and the other one is not", p, true, true)
+	s.mustWire(1, q)
+	wanted("both isolated", p, false, false)
+	for _, way := range []struct {
+		from, to *lab.Station
+		source   byte
+	}{{from, to, 5}, {to, from, 6}} {
+		if arrives(t, way.from, listen(t, way.to), udp4(way.source, 1000, 2000), false) {
+			t.Errorf("both isolated: a frame from %s reaches the other one", way.from.Name)
+		}
+	}
+	for _, meddle := range [][]string{
+		{"set", "ACL", s.rulesOf(p), "priority=5"},
+		{"clear", "Port_Group", "virt_vnet_isolated", "ports"},
+		{"clear", "Logical_Switch", "red", "acls"},
+	} {
+		nbctl(t, s.c, meddle...)
+		if plan := s.plan(p).String(); !strings.Contains(plan, "isolated: off -> on") {
+			t.Errorf("%q, and the plan is:\n%s", meddle, plan)
+		}
+		s.mustWire(0, p)
+		if plan := s.plan(p); !plan.Empty() {
+			t.Errorf("%q, and after apply there is to do:\n%s", meddle, plan)
+		}
+		s.mustWire(1, q)
+	}
+	nbctl(t, s.c, "clear", "Port_Group", "virt_vnet_isolated", "ports")
+	p.Policy.Isolated = false
+	s.mustWire(0, p)
+	if rules := s.rulesOf(p); rules != "" {
+		t.Errorf("not isolated any more, and it has the rules %s", rules)
+	}
+	wanted("no longer isolated", p, true, true)
+}
+
+// rulesOf are the ACLs of the port.
+func (s *site) rulesOf(p vnet.Port) string {
+	s.Helper()
+	return nbctl(s.T, s.c, "--bare", "--columns=_uuid", "find", "ACL", "external_ids:virt-vnet-port="+p.InterfaceID)
 }

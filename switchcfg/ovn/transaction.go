@@ -85,6 +85,9 @@ func (b *builder) insert(o *object) {
 			row[column] = b.kidsIn(o.id(), table)
 		}
 	}
+	if held := b.heldByNew(o); len(held) > 0 {
+		row[columnBalancers] = held
+	}
 	b.ops = append(b.ops, ovsdb.Operation{Op: "insert", Table: o.table, Name: string(b.names[o.id()]), Row: row})
 }
 
@@ -135,7 +138,10 @@ func (b *builder) update(c change) {
 		maps.Copy(ids, c.after.marks())
 		row["external_ids"] = ids
 	}
-	b.ops = append(b.ops, ovsdb.Operation{Op: "update", Table: c.after.table, Where: ovsdb.Where("_uuid", c.before.uuid), Row: row})
+	if len(row) > 0 {
+		b.ops = append(b.ops, ovsdb.Operation{Op: "update", Table: c.after.table, Where: ovsdb.Where("_uuid", c.before.uuid), Row: row})
+	}
+	b.balance(c)
 }
 
 // merged is what was there, with our keys as they are to be.

@@ -39,6 +39,9 @@ func (d *Driver) openVantage(ctx context.Context, network string) (string, error
 	if err != nil {
 		return "", err
 	}
+	if err := d.controller(ctx); err != nil {
+		return "", err // nobody would bind it
+	}
 	if err := d.sweepVantages(ctx); err != nil {
 		return "", err
 	}
@@ -55,7 +58,7 @@ func (d *Driver) openVantage(ctx context.Context, network string) (string, error
 		err = d.inForce(ctx, &transaction{all: []string{device}, bound: []string{device}}, 0)
 	}
 	if err == nil {
-		err = d.bringUp(ctx, device)
+		err = vantage.BringUp(ctx, d.links, device)
 	}
 	if err != nil {
 		// The caller's time may be up, which must not leave the port behind.
@@ -128,20 +131,6 @@ func (d *Driver) addInternal(ctx context.Context, device, id, mark string) error
 		},
 		ovsdb.Operation{Op: "comment", Comment: "virt-vnet: vantage " + id})
 	return err
-}
-
-func (d *Driver) bringUp(ctx context.Context, device string) error {
-	if err := vantage.Quiet(device); err != nil {
-		return err
-	}
-	link, err := d.links.LinkByName(ctx, device)
-	if err == nil {
-		_, err = d.links.Send(ctx, rtnl.UpMessage(link.Index), 0)
-	}
-	if err != nil {
-		return fmt.Errorf("bring %s up: %w", device, rtnl.Translate(err))
-	}
-	return nil
 }
 
 // CloseVantage implements [switchcfg.NetworkVantager]. A vantage that is gone

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
@@ -28,6 +27,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 	if plan.Empty() {
 		return nil, nil
 	}
+	var conflict error
 	for try := range conflictTries {
 		tx, err := d.prepare(ctx, plan, try > 0)
 		if err != nil {
@@ -35,6 +35,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		}
 		made, err := d.carryOut(ctx, tx)
 		if ovsdb.IsConflict(err) {
+			conflict = err
 			continue
 		}
 		if err == nil {
@@ -48,7 +49,7 @@ func (d *Driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 		}
 		return plan.Changes, err
 	}
-	return nil, fmt.Errorf("switch %s: %w: its ports keep changing", d.name, switchcfg.ErrUnreachable)
+	return nil, fmt.Errorf("switch %s: %w", d.name, ovsdb.Conflict("ports", conflict))
 }
 
 // carryOut makes the transaction, if there is anything to do, and waits until it
@@ -68,7 +69,10 @@ func (d *Driver) carryOut(ctx context.Context, tx *transaction) (made bool, err 
 	if err != nil {
 		return errors.Is(err, switchcfg.ErrUnreachable), fmt.Errorf("change %s: %w", tx, err)
 	}
-	return true, d.inForce(ctx, goal, tx)
+	if err := d.inForce(ctx, goal, tx); err != nil || !tx.remirrors {
+		return true, err
+	}
+	return true, d.mirrorAnew(ctx)
 }
 
 // transaction is operations under construction.
@@ -83,10 +87,16 @@ type transaction struct {
 	all []string
 	// wired names the devices that are ports afterwards.
 	wired []string
+	// theirs are the QoS of ports of the plan that are somebody else's.
+	theirs map[ovsdb.UUID]bool
+	// own is the bridge itself, if the plan is about it.
+	own *own
+	// remirrors says that other frames are mirrored afterwards.
+	remirrors bool
 }
 
 // String names what the transaction changes.
-func (tx *transaction) String() string { return "port " + strings.Join(tx.all, ", ") }
+func (tx *transaction) String() string { return ovsdb.PortNames(tx.all) }
 
 // prepare turns the plan into operations on the ports as they were seen last,
 // or, when that was never or is out of date, as they are.
@@ -106,41 +116,55 @@ func (d *Driver) prepare(ctx context.Context, plan switchcfg.Plan, again bool) (
 	if err != nil {
 		return nil, fmt.Errorf("look devices up: %w", err)
 	}
+	if tx.theirs, err = d.theirQoS(ctx, v, tx.all); err != nil {
+		return nil, err
+	}
+	if tx.own, err = d.studyOwn(ctx, plan); err != nil {
+		return nil, err
+	}
 	tx.seen, tx.bridge = v, v.bridge
-	tx.guard(v, d.name)
+	return tx, tx.fill(plan, ports, d.name)
+}
+
+// fill adds the operations of the plan to ports that are found to be like this.
+func (tx *transaction) fill(plan switchcfg.Plan, ports map[string]switchcfg.Port, bridge string) error {
+	tx.guard(tx.seen, bridge)
 	guards := len(tx.ops)
 	for _, c := range plan.Changes {
-		s := v.ports[c.Device]
+		s := tx.seen.ports[c.Device]
 		found, exists := ports[c.Device]
 		switch {
 		case !exists && c.After.Switch != "":
-			return nil, fmt.Errorf("port %s: %w", c.Device, switchcfg.ErrNoPort)
+			return &switchcfg.PortError{Device: c.Device, Err: switchcfg.ErrNoPort}
 		case !exists && s.port == nil:
 			continue // gone with its device
 		case !exists:
 			found = s.known(c.Device)
 		}
 		if err := c.Admit(found); err != nil {
-			return nil, fmt.Errorf("port %s: %w", c.Device, err)
+			return &switchcfg.PortError{Device: c.Device, Err: err}
 		}
-		if err := tx.change(c, s, d.name); err != nil {
-			return nil, err
+		if err := tx.change(c, s, bridge); err != nil {
+			return err
 		}
 	}
 	if len(tx.ops) == guards {
 		tx.ops = nil // all is done already
 	}
-	return tx, nil
+	return nil
 }
 
 // change adds the operations of one change.
 func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) error {
+	if c.Device == bridge {
+		return tx.changeOwn(c, bridge)
+	}
 	if c.After.Switch != "" {
 		tx.wired = append(tx.wired, c.Device)
 	}
 	if s.port == nil {
 		if c.After.Switch == bridge {
-			tx.add(c)
+			tx.add(c, bridge)
 		}
 		return nil
 	}
@@ -156,6 +180,9 @@ func (tx *transaction) change(c switchcfg.Change, s seen, bridge string) error {
 	}
 	if mtu := c.After.Settings.MTU; mtu != 0 && mtu != c.Before.Settings.MTU {
 		tx.update("Interface", s.port.Interfaces.First(), ovsdb.Row{"mtu_request": mtu})
+	}
+	if tx.setMirrored(c, s.port.UUID, bridge) {
+		tx.remirrors = true
 	}
 	return tx.shape(c, s, s.port.UUID)
 }
@@ -206,7 +233,7 @@ func changed(c switchcfg.Change, ids ovsdb.Dict) ovsdb.Row {
 // add makes a device of the host a port. Like the taps of libvirt it is
 // transient: ovs-ctl forgets it at the next boot. A port without VLANs is
 // untagged, and not the trunk of everything that Open vSwitch would make of it.
-func (tx *transaction) add(c switchcfg.Change) {
+func (tx *transaction) add(c switchcfg.Change, bridge string) {
 	n := len(tx.ops) // no two have the same
 	device, port := ovsdb.NamedUUID(fmt.Sprintf("interface%d", n)), ovsdb.NamedUUID(fmt.Sprintf("port%d", n))
 	vlan := c.After.Settings.VLAN
@@ -230,6 +257,7 @@ func (tx *transaction) add(c switchcfg.Change) {
 		ovsdb.Operation{Op: "insert", Table: "Interface", Name: string(device), Row: deviceRow},
 		ovsdb.Operation{Op: "insert", Table: "Port", Name: string(port), Row: columns})
 	tx.mutate(ovsdb.Where("_uuid", tx.bridge), ovsdb.Condition{"ports", "insert", port})
+	tx.setMirrored(c, port, bridge) // a new port has ovs-vswitchd look at all flows
 }
 
 func (tx *transaction) update(table string, id ovsdb.UUID, columns ovsdb.Row) {

@@ -32,9 +32,10 @@
 // register 15). ovs-ofctl(8) writes them, all of a plan at once or none. They
 // need a bridge that tells the ports of first fragments ("ovs-ofctl set-frags
 // nx-match"), which the first guard turns on. ovs-vswitchd forgets them when it
-// ends; the next look tells. Against a Linux bridge there are these differences:
-// a frame with an 802.2 header is dropped, unless it is SNAP's for an Ethernet
-// type, which is looked into; so is a header chain of IPv6.
+// ends; the next look tells. While it restarts the driver asks again, for a
+// second. Against a Linux bridge there are these differences: a frame with an
+// 802.2 header is dropped, unless it is SNAP's for an Ethernet type, which is
+// looked into; so is a header chain of IPv6.
 //
 // A limit towards a guest is a linux-htb QoS with one queue, whose rows have
 // external_ids:virt-vnet-port; one from a guest is an OpenFlow meter, 20000 and
@@ -42,5 +43,12 @@
 // say what the limits are (virt-vnet-rates); they are observed only where the
 // kernel's discipline, the flow and the meter are there.
 //
-// Out of scope: making bridges, OVN, bonds, and databases on other hosts.
+// What the spec asks of the bridge itself stands in rows of Mirror, sFlow, NetFlow
+// and IPFIX with external_ids:virt-vnet-switch, and in columns of the bridge. A
+// guest's port gets into its mirrors in the transaction that wires it; mirrors
+// refer to ports weakly, so that it leaves them when it is deleted. ERSPAN leaves
+// by a port of the mirror's own. The uplink can be a bond that we make: a port with
+// external_ids:virt-vnet-bond.
+//
+// Out of scope: making bridges, OVN, and databases on other hosts.
 package ovs

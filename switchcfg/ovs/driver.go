@@ -30,14 +30,18 @@ const (
 type Driver struct {
 	name   string
 	uplink string // that the spec names
-	runDir string
-	links  *rtnl.Conn
-	db     *ovsdb.Client
-	last   view // what was seen last
+	// configured says that the spec has settings of the bridge itself.
+	configured bool
+	runDir     string
+	links      *rtnl.Conn
+	db         *ovsdb.Client
+	last       view // what was seen last
 	// protocols are the versions of OpenFlow that the bridge speaks, or none
 	// when it speaks all.
 	protocols []string
 	vlanLimit string // how many tags frames may have, as far as it is known
+	// away says that ovs-vswitchd has been waited for in vain.
+	away bool
 }
 
 var (
@@ -45,6 +49,7 @@ var (
 	_ switchcfg.Learner   = (*Driver)(nil)
 	_ switchcfg.Vantager  = (*Driver)(nil)
 	_ switchcfg.Sweeper   = (*Driver)(nil)
+	_ switchcfg.Keeper    = (*Driver)(nil)
 	_ switchcfg.Inspector = (*Driver)(nil)
 )
 
@@ -61,7 +66,7 @@ func WithRunDir(dir string) Option { return func(d *Driver) { d.runDir = dir } }
 // [switchcfg.ErrPermission] when the caller may not talk to it, and
 // [switchcfg.ErrNoSwitch] when it knows no such bridge.
 func Open(ctx context.Context, sw vnet.Switch, options ...Option) (*Driver, error) {
-	d := &Driver{name: sw.Name, uplink: sw.Uplink, runDir: defaultRunDir()}
+	d := &Driver{name: sw.Name, uplink: sw.Uplink, configured: sw.Configured(), runDir: defaultRunDir()}
 	for _, option := range options {
 		option(d)
 	}
@@ -111,17 +116,22 @@ func (d *Driver) Capabilities() switchcfg.Capabilities {
 	missing[switchcfg.FeaturePriority] = "Open vSwitch gives the frames of a port no priority of the host's"
 	missing[switchcfg.FlagBPDUGuard.Feature()] = "Open vSwitch has no BPDU guard"
 	delete(missing, switchcfg.FeatureVLAN)
-	delete(missing, switchcfg.FeatureInbound)
+	for _, f := range []switchcfg.Feature{
+		switchcfg.FeatureInbound, switchcfg.FeatureBridge, switchcfg.FeatureMirror, switchcfg.FeatureExport, switchcfg.FeatureBond, switchcfg.FeatureTreePorts,
+	} {
+		delete(missing, f)
+	}
 	delete(missing, switchcfg.FeatureTunnel)
 	if d.vlanLimit != "0" && d.vlanLimit != "2" {
 		missing[switchcfg.FeatureTunnel] = "Open vSwitch looks at one tag only: ovs-vsctl set Open_vSwitch . other_config:vlan-limit=2"
 	}
+	lacks := d.lacksOpenFlow()
 	for _, f := range []switchcfg.Feature{
 		switchcfg.FeatureAntiSpoof, switchcfg.FeatureDHCPGuard, switchcfg.FeatureRAGuard, switchcfg.FeatureOutbound,
 	} {
 		delete(missing, f)
-		if reason := d.lacksOpenFlow(); reason != "" {
-			missing[f] = reason
+		if lacks != "" {
+			missing[f] = lacks
 		}
 	}
 	delete(missing, switchcfg.FlagIsolated.Feature())

@@ -20,6 +20,7 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -415,4 +416,24 @@ func TestSweep(t *testing.T) {
 	if diff := cmp.Diff([]string{mine, second}, strings.Fields(vsctl(t, l, "list-ports", "ovs0"))); diff != "" {
 		t.Errorf("vantages (-want +got):\n%s", diff)
 	}
+}
+
+// TestNewerDatabase does with a database of a version that nobody has seen what it
+// does with that of today.
+func TestNewerDatabase(t *testing.T) {
+	l := start(t)
+	newer := switchtest.Newer(t, "/usr/share/openvswitch/vswitch.ovsschema")
+	if out, err := l.Run(t.Context(), "ovsdb-client", "--timeout=10", "convert", "unix:/run/openvswitch/db.sock", newer); err != nil {
+		t.Fatal(err, out)
+	}
+	switchtest.Conformance(t, fixture(l))
+	a := station(t, l, "ovs0", "a", 1)
+	sw := vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS, Uplink: "bond0"}
+	for _, device := range []string{"near1", "near2"} {
+		ip(t, "tuntap", "add", "dev", device, "mode", "tap")
+	}
+	sw.Bond = vnet.Bond{Members: []string{"near1", "near2"}}
+	port := limited(a, vnet.QoS{Inbound: vnet.Rate{Bits: testRate}})
+	port.Policy.AntiSpoof = true
+	setSwitch(t, openSwitch(t, sw), sw, port)
 }

@@ -85,7 +85,7 @@ func (s seen) guarded(bridge string) bool {
 // filter brings the filters of a plan into force, once ovs-vswitchd has its
 // ports. Those that leave the bridge lose theirs by the number they had.
 func (d *Driver) filter(ctx context.Context, plan switchcfg.Plan, old view) error {
-	filters := map[int]filter{}
+	filters, metered := map[int]filter{}, map[int]bool{}
 	var devices []string
 	wanted := map[string]filter{}
 	for _, c := range plan.Changes {
@@ -94,7 +94,7 @@ func (d *Driver) filter(ctx context.Context, plan switchcfg.Plan, old view) erro
 			continue
 		}
 		if s := old.ports[c.Device]; s.guarded(d.name) {
-			filters[s.number] = filter{}
+			filters[s.number], metered[s.number] = filter{}, s.rates().Outbound.Bits != 0
 		}
 		if c.After.Switch == d.name && !to.isZero() {
 			devices = append(devices, c.Device)
@@ -116,7 +116,7 @@ func (d *Driver) filter(ctx context.Context, plan switchcfg.Plan, old view) erro
 	if len(filters) == 0 {
 		return nil
 	}
-	if err := d.setFilters(ctx, filters); err != nil {
+	if err := d.setFilters(ctx, filters, metered); err != nil {
 		return fmt.Errorf("guard %d ports: %w", len(filters), err)
 	}
 	return nil
@@ -124,22 +124,25 @@ func (d *Driver) filter(ctx context.Context, plan switchcfg.Plan, old view) erro
 
 // portNumbersOf are the OpenFlow numbers of devices, or zero.
 func (d *Driver) portNumbersOf(ctx context.Context, devices []string) (map[string]int, error) {
-	ops := make([]ovsdb.Operation, len(devices))
-	for i, device := range devices {
-		ops[i] = readNumbers(ovsdb.Where("name", device))
+	ops := []ovsdb.Operation{readNumbers([]ovsdb.Condition{})}
+	if len(devices) <= wide {
+		ops = nil
+		for _, device := range devices {
+			ops = append(ops, readNumbers(ovsdb.Where("name", device)))
+		}
 	}
 	results, err := d.transact(ctx, ops...)
 	if err != nil {
 		return nil, fmt.Errorf("read port numbers: %w", err)
 	}
 	numbers := make(map[string]int, len(devices))
-	for i, device := range devices {
+	for i := range ops {
 		rows, err := ovsdb.Rows[record](results, i)
 		if err != nil {
-			return nil, fmt.Errorf("read the port number of %s: %w", device, err)
+			return nil, fmt.Errorf("read port numbers: %w", err)
 		}
-		if len(rows) > 0 {
-			numbers[device] = rows[0].number()
+		for _, r := range rows {
+			numbers[r.Name] = r.number()
 		}
 	}
 	return numbers, nil
@@ -177,13 +180,13 @@ func (d *Driver) sweep(ctx context.Context, gone []int) error {
 	for _, s := range v.ports {
 		alive[s.number] = alive[s.number] || s.guarded(d.name)
 	}
-	stale := map[int]filter{}
+	stale, metered := map[int]filter{}, map[int]bool{}
 	for _, port := range gone {
 		if !alive[port] {
-			stale[port] = filter{}
+			stale[port], metered[port] = filter{}, true
 		}
 	}
-	if err := d.setFilters(ctx, stale); err != nil {
+	if err := d.setFilters(ctx, stale, metered); err != nil {
 		return err
 	}
 	return d.sweepQueues(ctx)

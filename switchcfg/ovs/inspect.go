@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
@@ -22,7 +23,7 @@ func (d *Driver) Inspect(ctx context.Context) (switchcfg.Condition, error) {
 	}
 	results, err := d.transact(ctx, d.readBridge("ports", "stp_enable", "rstp_enable"),
 		ovsdb.Select("Port", []ovsdb.Condition{}, "_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "cvlans", "status", "rstp_status"),
-		ovsdb.Select("Interface", []ovsdb.Condition{}, "_uuid", "name", "link_state"))
+		ovsdb.Select("Interface", []ovsdb.Condition{}, "_uuid", "name", "type", "error", "ofport", "link_state"))
 	if err != nil {
 		return switchcfg.Condition{}, fmt.Errorf("switch %s: read ports: %w", d.name, err)
 	}
@@ -61,6 +62,12 @@ func condense(bridge record, ports, interfaces []record, uplink string) switchcf
 		link, leads := false, uplink != "" && p.Name == uplink
 		for _, id := range p.Interfaces {
 			i := byUUID[id]
+			if refusal, refused := i.refusal(); refused {
+				if found.Refusals == nil {
+					found.Refusals = map[string]switchcfg.Refusal{}
+				}
+				found.Refusals[i.Name] = refusal
+			}
 			link = link || i.LinkState.First() == "up"
 			leads = leads || uplink != "" && i.Name == uplink
 		}
@@ -69,4 +76,20 @@ func condense(bridge record, ports, interfaces []record, uplink string) switchcf
 		}
 	}
 	return found
+}
+
+// refusal is why ovs-vswitchd, which runs, does not take up the interface, if it
+// does not. It gives those that it does a positive number.
+func (r record) refusal() (switchcfg.Refusal, bool) {
+	if len(r.Error) == 0 && r.number() != 0 {
+		return switchcfg.Refusal{}, false
+	}
+	ofport := "none"
+	if len(r.PortNumber) > 0 {
+		ofport = strconv.Itoa(r.PortNumber.First())
+	}
+	return switchcfg.Refusal{
+		Reason: cmp.Or(r.Error.First(), "ovs-vswitchd gives it no port number"),
+		Row:    fmt.Sprintf("Interface %s: type %q, ofport %s, link_state %s", r.Name, r.Type, ofport, cmp.Or(r.LinkState.First(), "none")),
+	}, true
 }

@@ -6,6 +6,7 @@ package ovs_test
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,29 @@ func TestInspect(t *testing.T) {
 	})
 	vsctl(t, l, "set", "bridge", "ovs0", "stp_enable=false", "rstp_enable=true")
 	eventually("a port with RSTP", "", func(c switchcfg.Condition) bool { return c.Forwarding["up1"].State == "discarding" })
+
+	ip(t, "tuntap", "add", "dev", "tap0", "mode", "tap")
+	vsctl(t, l, "set", "bridge", "ovs0", "rstp_enable=false", "--", "add-port", "ovs0", "tap0")
+	for _, fault := range []struct {
+		name   string
+		spoil  func()
+		reason string
+	}{
+		{
+			"a type that does not suit it", func() { vsctl(t, l, "set", "interface", "tap0", "type=bogus") },
+			"could not open network device tap0 (Address family not supported by protocol)",
+		},
+		{
+			"a device that is gone", func() { ip(t, "link", "del", "tap0"); vsctl(t, l, "set", "interface", "tap0", "type=system") },
+			"could not open network device tap0 (No such device)",
+		},
+	} {
+		fault.spoil()
+		eventually(fault.name, "", func(c switchcfg.Condition) bool {
+			return len(c.Refusals) == 1 && c.Refusals["tap0"].Reason == fault.reason && strings.Contains(c.Refusals["tap0"].Row, "ofport -1")
+		})
+	}
+	vsctl(t, l, "del-port", "tap0")
 
 	if err := os.Remove("/run/openvswitch/ovs-vswitchd.pid"); err != nil {
 		t.Fatal(err)

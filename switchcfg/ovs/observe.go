@@ -33,6 +33,9 @@ func (d *Driver) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.
 	if err := d.addGuards(ctx, v, ports); err != nil {
 		return switchcfg.State{}, fmt.Errorf("switch %s: %w", d.name, err)
 	}
+	if err := d.addOwn(ctx, scope, ports); err != nil {
+		return switchcfg.State{}, fmt.Errorf("switch %s: %w", d.name, err)
+	}
 	return switchcfg.State{Switch: d.name, Ports: ports}, nil
 }
 
@@ -59,11 +62,18 @@ func (v view) covers(devices []string) bool {
 	})
 }
 
+// wide is from how many devices on OVSDB, which looks for a name by going through
+// all rows, has less to do when it sends them all.
+const wide = 64
+
 // look reads what OVSDB knows of the devices. It keeps it for Apply, whose
 // transaction is guarded.
 func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) {
-	if scope.Devices == nil {
+	switch {
+	case scope.Devices == nil:
 		return d.lookAll(ctx)
+	case len(scope.Devices) > wide:
+		return d.lookWide(ctx, scope.Devices)
 	}
 	ops := make([]ovsdb.Operation, 0, 1+2*len(scope.Devices))
 	ops = append(ops, d.readBridge("ports"))
@@ -75,14 +85,39 @@ func (d *Driver) look(ctx context.Context, scope switchcfg.Scope) (view, error) 
 		return view{}, fmt.Errorf("read ports: %w", err)
 	}
 	v, foreign, err := d.newView(results, scope.Devices)
-	if err == nil && len(foreign) > 0 {
-		err = d.lookElsewhere(ctx, v, foreign)
+	if err == nil {
+		err = d.complete(ctx, v, foreign)
 	}
+	return v, err
+}
+
+// complete finds out about the ports of foreign, which are on other bridges, and
+// keeps the view.
+func (d *Driver) complete(ctx context.Context, v view, foreign []string) error {
+	if len(foreign) > 0 {
+		if err := d.lookElsewhere(ctx, v, foreign); err != nil {
+			return err
+		}
+	}
+	d.last = v
+	return nil
+}
+
+// lookWide is look for many devices.
+func (d *Driver) lookWide(ctx context.Context, devices []string) (view, error) {
+	all, elsewhere, err := d.readAll(ctx)
 	if err != nil {
 		return view{}, err
 	}
-	d.last = v
-	return v, nil
+	v := view{bridge: all.bridge, ports: make(map[string]seen, len(devices))}
+	var foreign []string
+	for _, device := range devices {
+		v.ports[device] = all.ports[device]
+		if s, there := elsewhere[device]; there {
+			v.ports[device], foreign = s, append(foreign, device)
+		}
+	}
+	return v, d.complete(ctx, v, foreign)
 }
 
 // newView reads the answers to look. The ports of foreign are on other bridges.
@@ -147,34 +182,44 @@ func (d *Driver) lookElsewhere(ctx context.Context, v view, devices []string) er
 // lookAll looks at every port of the bridge but the one that every bridge has
 // of its own name, which is the host's.
 func (d *Driver) lookAll(ctx context.Context) (view, error) {
+	v, _, err := d.readAll(ctx)
+	delete(v.ports, d.name)
+	return v, err
+}
+
+// readAll reads all ports. Those of other bridges are apart, without the names of
+// these.
+func (d *Driver) readAll(ctx context.Context) (v view, elsewhere map[string]seen, err error) {
 	results, err := d.transact(ctx, d.readBridge("ports"), readPorts([]ovsdb.Condition{}), readNumbers([]ovsdb.Condition{}))
 	if err != nil {
-		return view{}, fmt.Errorf("read ports: %w", err)
+		return view{}, nil, fmt.Errorf("read ports: %w", err)
 	}
 	bridge, err := d.bridge(results)
 	if err != nil {
-		return view{}, err
+		return view{}, nil, err
 	}
 	ports, err := ovsdb.Rows[record](results, 1)
 	if err != nil {
-		return view{}, fmt.Errorf("read ports: %w", err)
+		return view{}, nil, fmt.Errorf("read ports: %w", err)
 	}
 	interfaces, err := ovsdb.Rows[record](results, 2)
 	if err != nil {
-		return view{}, fmt.Errorf("read interfaces: %w", err)
+		return view{}, nil, fmt.Errorf("read interfaces: %w", err)
 	}
 	numbers := make(map[string]int, len(interfaces))
 	for _, i := range interfaces {
 		numbers[i.Name] = i.number()
 	}
 	ours := bridge.has()
-	v := view{bridge: bridge.UUID, ports: make(map[string]seen, len(ours))}
+	v, elsewhere = view{bridge: bridge.UUID, ports: make(map[string]seen, len(ours))}, map[string]seen{}
 	for i, p := range ports {
-		if ours[p.UUID] && p.Name != d.name {
+		if ours[p.UUID] {
 			v.ports[p.Name] = seen{&ports[i], d.name, numbers[p.Name]}
+		} else {
+			elsewhere[p.Name] = seen{port: &ports[i], number: numbers[p.Name]}
 		}
 	}
-	return v, nil
+	return v, elsewhere, nil
 }
 
 // ports puts together what OVSDB and the kernel say of the devices that exist.
@@ -191,7 +236,7 @@ func (d *Driver) ports(ctx context.Context, v view, devices []string) (map[strin
 		port, exists := s.known(device), true
 		switch {
 		case links[i].Exists():
-			port.Settings.MTU = links[i].MTU
+			port.Settings.MTU, port.Carrier = links[i].MTU, links[i].Carrier
 			if s.port == nil {
 				port.Switch, err = d.master(ctx, links[i])
 			}
@@ -227,7 +272,7 @@ func (s seen) known(device string) switchcfg.Port {
 	port := switchcfg.Port{Device: device, Index: s.number, Switch: s.bridge}
 	port.Settings.Guard, port.Settings.QoS = &switchcfg.Guard{}, &vnet.QoS{}
 	if s.port != nil {
-		port.Owner = owner(s.port.ExternalIDs)
+		port.Owner = s.port.ExternalIDs.Owner()
 		port.Settings.VLAN = decode(s.port.vlanColumns)
 		port.Settings.Flags[switchcfg.FlagIsolated] = vnet.ToggleOf(s.port.Protected)
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // openflowVersion is the first that has bundles (ONF TS-018, section 6.9).
@@ -41,9 +42,44 @@ func tool() (string, error) {
 // killLimit is how long a killed ovs-ofctl has to be gone.
 const killLimit = time.Second
 
+// A restart of ovs-vswitchd is waited out this long, with such pauses.
+const (
+	restartLimit = time.Second
+	restartPause = 50 * time.Millisecond
+)
+
+// outlasting asks ovs-vswitchd something, again and again while it restarts. Only
+// once does a driver wait for one that stays away.
+func (d *Driver) outlasting(ctx context.Context, ask func() error) error {
+	for began := time.Now(); ; {
+		err := ask()
+		if !errors.Is(err, switchcfg.ErrUnreachable) {
+			d.away = false
+			return err
+		}
+		if d.away || time.Since(began) > restartLimit {
+			d.away = true
+			return err
+		}
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // openflow runs ovs-ofctl on the bridge. It ends with the context, and with the
 // caller, who may be killed.
-func (d *Driver) openflow(ctx context.Context, input, command string, args ...string) (string, error) {
+func (d *Driver) openflow(ctx context.Context, input, command string, args ...string) (out string, err error) {
+	err = d.outlasting(ctx, func() (err error) {
+		out, err = d.openflowOnce(ctx, input, command, args...)
+		return err
+	})
+	return out, err
+}
+
+func (d *Driver) openflowOnce(ctx context.Context, input, command string, args ...string) (string, error) {
 	if reason := d.lacksOpenFlow(); reason != "" {
 		return "", fmt.Errorf("OpenFlow: %w: %s", switchcfg.ErrUnsupported, reason)
 	}
@@ -70,7 +106,7 @@ func (d *Driver) openflow(ctx context.Context, input, command string, args ...st
 	case err == nil:
 		return out.String(), nil
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("%s %s: %w: %w", ofctl, command, switchcfg.ErrUnreachable, ctx.Err())
+		return "", fmt.Errorf("OpenFlow: ovs-vswitchd %w: %s %s: %w", switchcfg.ErrUnreachable, ofctl, command, ctx.Err())
 	}
 	return "", d.openflowError(command, strings.TrimSpace(says.String()), err)
 }
@@ -115,11 +151,12 @@ func (d *Driver) flowsOf(ctx context.Context, ports []int) (map[int][]dumped, er
 
 // setFilters gives ports the flows of their filters, and takes from them what
 // they had of ours: all at once, or nothing. Meters come before the flows that
-// need them, and go after.
-func (d *Driver) setFilters(ctx context.Context, filters map[int]filter) error {
+// need them, and go after: those of the metered ports, which may have one.
+func (d *Driver) setFilters(ctx context.Context, filters map[int]filter, metered map[int]bool) error {
 	var text strings.Builder
 	guards := false
 	var without []int
+	rates := map[int]vnet.Rate{}
 	for port, f := range filters {
 		guards = guards || !f.guard.IsZero()
 		fmt.Fprintf(&text, "delete cookie=%#x/-1\n", cookieOf(port))
@@ -127,13 +164,18 @@ func (d *Driver) setFilters(ctx context.Context, filters map[int]filter) error {
 			text.WriteString(line.text(port) + "\n")
 		}
 		if f.outbound.Bits == 0 {
-			without = append(without, port)
-		} else if err := d.setMeter(ctx, port, f.outbound); err != nil {
-			return err
+			if metered[port] {
+				without = append(without, port)
+			}
+		} else {
+			rates[port] = f.outbound
 		}
 	}
+	if err := d.setMeters(ctx, rates); err != nil {
+		return err
+	}
 	if guards {
-		if _, err := d.openflow(ctx, "", "set-frags", fragments); err != nil {
+		if err := d.seeFragments(ctx); err != nil {
 			return err
 		}
 	}
@@ -143,17 +185,6 @@ func (d *Driver) setFilters(ctx context.Context, filters map[int]filter) error {
 		}
 	}
 	return d.removeMeters(ctx, without)
-}
-
-// fragments is the way in which a bridge with guards is to handle IP fragments:
-// flows may look at the ports in the first. With the usual one these would look
-// like zero, and a guard would have to drop whatever is fragmented.
-const fragments = "nx-match"
-
-// seesFragments reports whether the bridge does so.
-func (d *Driver) seesFragments(ctx context.Context) (bool, error) {
-	mode, err := d.openflow(ctx, "", "get-frags")
-	return strings.TrimSpace(mode) == fragments, err
 }
 
 // lacksOpenFlow is why this driver cannot speak OpenFlow with the bridge, or

@@ -5,6 +5,8 @@ package ovs
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -62,13 +64,15 @@ func (tx *transaction) shape(c switchcfg.Change, s seen, port ovsdb.UUID) error 
 	if to == qosOf(c.Before.Settings).Inbound && had == to {
 		return nil
 	}
-	if had.Bits == 0 && s.port != nil && len(s.port.QoS) > 0 {
-		if to.Bits == 0 {
-			return nil
-		}
-		return fmt.Errorf("port %s: %w: somebody else limits it already: ovs-vsctl list qos %s", c.Device, switchcfg.ErrNotOwned, s.port.QoS[0])
+	foreign := s.port != nil && tx.theirs[s.port.QoS.First()]
+	if foreign && to.Bits != 0 {
+		return &switchcfg.PortError{Device: c.Device, Err: fmt.Errorf("%w: somebody else limits it already: ovs-vsctl list qos %s",
+			switchcfg.ErrNotOwned, s.port.QoS.First())}
 	}
 	tx.removeQueues(c.Device)
+	if foreign {
+		return nil
+	}
 	if to.Bits == 0 {
 		tx.update("Port", port, ovsdb.Row{"qos": ovsdb.Set[ovsdb.UUID]{}})
 		return nil
@@ -81,6 +85,35 @@ func (tx *transaction) shape(c switchcfg.Change, s seen, port ovsdb.UUID) error 
 	qos := tx.addQueue(c.Device, to)
 	tx.update("Port", port, ovsdb.Row{"qos": qos})
 	return nil
+}
+
+// theirQoS are the QoS of the ports that are not of ours.
+func (d *Driver) theirQoS(ctx context.Context, v view, devices []string) (map[ovsdb.UUID]bool, error) {
+	theirs := map[ovsdb.UUID]bool{}
+	var ops []ovsdb.Operation
+	for _, device := range devices {
+		if s := v.ports[device]; s.port != nil && len(s.port.QoS) > 0 {
+			others := ovsdb.Condition{"external_ids", "excludes", ovsdb.Dict{keyPort: device}}
+			ops = append(ops, ovsdb.Select("QoS", append(ovsdb.Where("_uuid", s.port.QoS.First()), others), "_uuid"))
+		}
+	}
+	if len(ops) == 0 {
+		return theirs, nil
+	}
+	results, err := d.transact(ctx, ops...)
+	if err != nil {
+		return nil, fmt.Errorf("read the QoS of ports: %w", err)
+	}
+	for i := range ops {
+		rows, err := ovsdb.Rows[record](results, i)
+		if err != nil {
+			return nil, fmt.Errorf("read the QoS of ports: %w", err)
+		}
+		for _, r := range rows {
+			theirs[r.UUID] = true
+		}
+	}
+	return theirs, nil
 }
 
 // ownRows is the condition of the QoS and the Queue of a device.
@@ -224,18 +257,58 @@ func meterOf(port int) int {
 // bands is what a meter does: it drops what is too fast. Meters count thousands
 // of bits.
 func bands(r vnet.Rate) string {
-	return fmt.Sprintf("type=drop rate=%d burst_size=%d", max(1, int64(r.Bits)/1000), max(1, 8*int64(r.Burst)/1000))
+	rate, burst := thousands(r)
+	return fmt.Sprintf("type=drop rate=%d burst_size=%d", rate, burst)
 }
 
-// setMeter changes the meter of a port, or makes it: without a moment in which
-// it is gone, and with it all flows that use it.
-func (d *Driver) setMeter(ctx context.Context, port int, r vnet.Rate) error {
-	spec := fmt.Sprintf("meter=%d,kbps,burst,stats,band=%s", meterOf(port), strings.ReplaceAll(bands(r), " ", ","))
-	_, err := d.openflow(ctx, "", "mod-meter", spec)
-	if err != nil && ctx.Err() == nil {
-		_, err = d.openflow(ctx, "", "add-meter", spec)
+func thousands(r vnet.Rate) (rate, burst int64) {
+	return max(1, int64(r.Bits)/1000), max(1, 8*int64(r.Burst)/1000)
+}
+
+// The commands and the flags of a change of a meter, and the type of a band that
+// drops what is too much.
+const (
+	meterAdd, meterModify, meterDelete = 0, 1, 2
+
+	meterFlags = 1<<0 | 1<<2 | 1<<3 // thousands of bits, a burst, counters
+	bandDrop   = 1
+	bandLength = 16
+)
+
+// meterMessage is the body of a message that changes the meter of a port.
+func meterMessage(command uint16, port int, r vnet.Rate) []byte {
+	body := binary.BigEndian.AppendUint16(nil, command)
+	body = binary.BigEndian.AppendUint16(body, meterFlags)
+	body = binary.BigEndian.AppendUint32(body, uint32(meterOf(port)))
+	if command == meterDelete {
+		return body
 	}
-	return err
+	rate, burst := thousands(r)
+	body = binary.BigEndian.AppendUint16(body, bandDrop)
+	body = binary.BigEndian.AppendUint16(body, bandLength)
+	body = binary.BigEndian.AppendUint32(body, uint32(rate))
+	body = binary.BigEndian.AppendUint32(body, uint32(burst))
+	return append(body, 0, 0, 0, 0)
+}
+
+// setMeters changes the meters of ports, or makes them: without a moment in which
+// one is gone, and with it all flows that use it.
+func (d *Driver) setMeters(ctx context.Context, rates map[int]vnet.Rate) error {
+	if len(rates) == 0 {
+		return nil
+	}
+	return d.converse(ctx, func(c *ofConn) error {
+		for port, r := range rates {
+			err := c.change(ofMeterMod, meterMessage(meterModify, port, r))
+			if errors.Is(err, unknownMeter) {
+				err = c.change(ofMeterMod, meterMessage(meterAdd, port, r))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // removeMeters removes the meters of ports, which need not have any.
@@ -243,19 +316,11 @@ func (d *Driver) removeMeters(ctx context.Context, ports []int) error {
 	if len(ports) == 0 {
 		return nil
 	}
-	found, err := d.meters(ctx)
-	if err != nil {
-		return err
-	}
+	var messages [][]byte
 	for _, port := range ports {
-		if found[meterOf(port)] == "" {
-			continue
-		}
-		if _, err := d.openflow(ctx, "", "del-meter", fmt.Sprintf("meter=%d", meterOf(port))); err != nil {
-			return err
-		}
+		messages = append(messages, meterMessage(meterDelete, port, vnet.Rate{}))
 	}
-	return nil
+	return d.converse(ctx, func(c *ofConn) error { return c.change(ofMeterMod, messages...) })
 }
 
 // meters are the bands of all meters, by number.
@@ -300,11 +365,10 @@ func (d *Driver) addOutbound(ctx context.Context, v view, ports map[string]switc
 }
 
 // try finds out whether the bridge has meters.
-func (d *Driver) try(f switchcfg.Feature) (reason string) {
+func (d *Driver) try(ctx context.Context, f switchcfg.Feature) (reason string) {
 	if f != switchcfg.FeatureOutbound {
 		return ""
 	}
-	ctx := context.Background() // ovs-vswitchd answers at once or is not there
 	text, err := d.openflow(ctx, "", "meter-features")
 	switch {
 	case err != nil:

@@ -11,14 +11,13 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/internal/ovsdb"
-	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // Keys of Port.external_ids that are ours.
 const (
-	keyGuest   = "virt-vnet-guest"
-	keyMAC     = "virt-vnet-mac"
-	keyNetwork = "virt-vnet-network"
+	keyGuest   = ovsdb.KeyGuest
+	keyMAC     = ovsdb.KeyMAC
+	keyNetwork = ovsdb.KeyNetwork
 	keyGuard   = "virt-vnet-guard" // that there are flows for it
 	keyRates   = "virt-vnet-rates" // the limits
 	keyPort    = "virt-vnet-port"  // of QoS and Queue, whose they are
@@ -48,6 +47,7 @@ type record struct {
 	vlanColumns
 	Status, RSTPStatus ovsdb.Dict
 	QoS                ovsdb.Set[ovsdb.UUID]
+	BondMode, LACP     ovsdb.Set[string]
 
 	// Of an interface, the device of a port.
 	Type       string
@@ -108,6 +108,10 @@ func (r *record) more(name string) any {
 		return &r.RSTPStatus
 	case "link_state":
 		return &r.LinkState
+	case "bond_mode":
+		return &r.BondMode
+	case "lacp":
+		return &r.LACP
 	case "qos":
 		return &r.QoS
 	case "other_config":
@@ -148,12 +152,6 @@ func (r record) number() int { return max(0, r.PortNumber.First()) }
 // type, such as a vhost-user socket.
 func (r record) virtual() bool {
 	return !slices.Contains([]string{"", "system", "internal", "tap"}, r.Type)
-}
-
-// owner reads the mark. A mark without a readable MAC is still ours.
-func owner(ids ovsdb.Dict) switchcfg.Owner {
-	mac, _ := vnet.ParseMAC(ids[keyMAC])
-	return switchcfg.Owner{Guest: ids[keyGuest], MAC: mac, Network: ids[keyNetwork]}
 }
 
 // mark is, as external_ids, the owner of a port with these settings, and where

@@ -24,13 +24,13 @@ func TestTunnelTraffic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = openOVS(t, "ovs0").Capabilities().Check(want)
+	err = openOVS(t, "ovs0").Capabilities().Check(t.Context(), want)
 	if !errors.Is(err, switchcfg.ErrUnsupported) || !strings.Contains(err.Error(), "other_config:vlan-limit=2") {
 		t.Errorf("got error %v, want one that says how many tags there may be", err)
 	}
 	vsctl(t, l, "set", "Open_vSwitch", ".", "other_config:vlan-limit=2")
 	d := openOVS(t, "ovs0")
-	if err := d.Capabilities().Check(want); err != nil {
+	if err := d.Capabilities().Check(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	const listener = "to-b"

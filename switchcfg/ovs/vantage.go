@@ -52,7 +52,7 @@ func (d *Driver) openVantage(ctx context.Context, vlan vnet.VLANID) (string, err
 	}
 	err = d.inForce(ctx, goal, tx)
 	if err == nil {
-		err = d.bringUp(ctx, device)
+		err = vantage.BringUp(ctx, d.links, device)
 	}
 	if err != nil {
 		// The caller's time may be up, which must not leave the port behind.
@@ -86,20 +86,6 @@ func (tx *transaction) addInternal(device, mark string, vlan vnet.VLANID) {
 		},
 		ovsdb.Operation{Op: "insert", Table: "Port", Name: "vantage_port", Row: columns})
 	tx.mutate(ovsdb.Where("_uuid", tx.bridge), ovsdb.Condition{"ports", "insert", ovsdb.NamedUUID("vantage_port")})
-}
-
-func (d *Driver) bringUp(ctx context.Context, device string) error {
-	if err := vantage.Quiet(device); err != nil {
-		return err
-	}
-	link, err := d.links.LinkByName(ctx, device)
-	if err == nil {
-		_, err = d.links.Send(ctx, rtnl.UpMessage(link.Index), 0)
-	}
-	if err != nil {
-		return fmt.Errorf("bring %s up: %w", device, rtnl.Translate(err))
-	}
-	return nil
 }
 
 // CloseVantage implements [switchcfg.Vantager]. A vantage that is gone already

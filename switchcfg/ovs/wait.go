@@ -58,7 +58,7 @@ func (d *Driver) inForce(ctx context.Context, goal int, tx *transaction) error {
 // refusal is what ovs-vswitchd says about an interface.
 func (d *Driver) refusal(ctx context.Context, i record) error {
 	if _, err := d.links.LinkByName(ctx, i.Name); rtnl.IsGone(err) && !i.virtual() {
-		return fmt.Errorf("port %s: %w: %s", i.Name, switchcfg.ErrNoPort, i.Error.First())
+		return &switchcfg.PortError{Device: i.Name, Err: fmt.Errorf("%w: %s", switchcfg.ErrNoPort, i.Error.First())}
 	}
-	return fmt.Errorf("port %s: ovs-vswitchd refuses it: %s", i.Name, i.Error.First())
+	return &switchcfg.PortError{Device: i.Name, Err: fmt.Errorf("ovs-vswitchd refuses it: %s", i.Error.First())}
 }

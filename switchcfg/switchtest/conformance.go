@@ -182,7 +182,7 @@ func (s suite) fails(err, want error, name string) {
 func (s suite) has(feature switchcfg.Feature) bool {
 	caps := s.driver.Capabilities()
 	_, missing := caps.Missing[feature]
-	return !missing && (caps.Try == nil || caps.Try(feature) == "")
+	return !missing && (caps.Try == nil || caps.Try(s.Context(), feature) == "")
 }
 
 // asks are policies that ask for one feature each, in another way than a port

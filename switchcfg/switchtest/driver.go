@@ -78,7 +78,7 @@ func (d *driver) Apply(ctx context.Context, plan switchcfg.Plan) ([]switchcfg.Ch
 	var applied []switchcfg.Change
 	for _, c := range plan.Changes {
 		if err := d.change(ctx, c); err != nil {
-			return applied, fmt.Errorf("switch %s: port %s: %w", d.sw.Name, c.Device, err)
+			return applied, fmt.Errorf("switch %s: %w", d.sw.Name, &switchcfg.PortError{Device: c.Device, Err: err})
 		}
 		applied = append(applied, c)
 	}
@@ -104,7 +104,7 @@ func (d *driver) change(ctx context.Context, c switchcfg.Change) error {
 		return err
 	}
 	want := switchcfg.State{Ports: map[string]switchcfg.Port{c.Device: c.After}}
-	if err := d.Capabilities().Check(want); err != nil {
+	if err := d.Capabilities().Check(ctx, want); err != nil {
 		return err
 	}
 	after := found

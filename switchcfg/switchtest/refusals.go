@@ -99,10 +99,10 @@ func (s suite) unsupported() {
 		if err != nil {
 			s.Fatal(err)
 		}
-		err = caps.Check(want)
+		err = caps.Check(s.Context(), want)
 		reason, missing := caps.Missing[feature]
 		if !missing && caps.Try != nil {
-			reason = caps.Try(feature)
+			reason = caps.Try(s.Context(), feature)
 			missing = reason != ""
 		}
 		if !missing {

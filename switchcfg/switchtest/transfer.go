@@ -19,6 +19,24 @@ const (
 	answerLimit  = 5 * time.Second
 )
 
+// Limited checks that a transfer gets the rate, in bits per second, within 15 %,
+// and returns what it got. A machine that is busy makes one slower, so the best of
+// three counts; nothing makes one faster than its limit.
+func Limited(t *testing.T, what string, from, to *lab.Station, rate float64) float64 {
+	t.Helper()
+	const tries, tolerance = 3, 0.15
+	got := 0.0
+	for range tries {
+		if got = max(got, Transfer(t, from, to)); got >= (1-tolerance)*rate {
+			break
+		}
+	}
+	if got < (1-tolerance)*rate || got > (1+tolerance)*rate {
+		t.Errorf("%s %.0f Mbit/s: a transfer gets %.2f", what, rate/1e6, got/1e6)
+	}
+	return got
+}
+
 // Transfer sends over TCP for a while, and returns the bits per second that
 // arrived after the burst was used up.
 func Transfer(t *testing.T, from, to *lab.Station) float64 {

@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -20,6 +22,7 @@ const (
 	ovsBridge  = "ovs0"
 	ovsNetwork = "red"
 	ovsPrefix  = "vnet2-"
+	ovsMost    = 100 // NICs
 )
 
 func ovsNICs(count int) []nic {
@@ -42,27 +45,37 @@ func (b *bench) needOVS(ctx context.Context) error {
 	if err := b.lab.AddOVSBridge(ctx, ovsBridge); err != nil {
 		return err
 	}
-	nics := ovsNICs(mostNICs)
+	if err := b.addOVSPorts(ctx, ovsNICs(ovsMost)); err != nil {
+		return err
+	}
+	b.ovsReady = true
+	return b.store.PutNetwork(red(ovsBridge))
+}
+
+// red is the network that the scripts in peers know, too.
+func red(bridge string) state.Network {
+	return state.Network{
+		Network: vnet.Network{
+			Name: ovsNetwork, Mode: vnet.ModeBridge, Switch: bridge,
+			Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}, Isolated: true},
+		},
+		Switch: vnet.Switch{Name: bridge, Driver: vnet.DriverOVS},
+	}
+}
+
+// addOVSPorts makes taps and plugs them in, as libvirt does.
+func (b *bench) addOVSPorts(ctx context.Context, nics []nic) error {
 	if err := addTaps(ctx, nics); err != nil {
 		return err
 	}
 	var commands []string
 	for i, n := range nics {
-		commands = append(commands, "--", "add-port", ovsBridge, n.Device, "--", "set", "interface", n.Device,
+		commands = append(commands, "--", "add-port", n.Bridge, n.Device, "--", "set", "interface", n.Device,
 			fmt.Sprintf(`external_ids:attached-mac="%s"`, n.MAC), "external_ids:iface-status=active",
 			fmt.Sprintf("external_ids:iface-id=0c5d1a3e-2f6b-4c1e-9d77-%012x", i))
 	}
-	if _, err := b.lab.Vsctl(ctx, commands...); err != nil {
-		return err
-	}
-	b.ovsReady = true
-	return b.store.PutNetwork(state.Network{
-		Network: vnet.Network{
-			Name: ovsNetwork, Mode: vnet.ModeBridge, Switch: ovsBridge,
-			Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}, Isolated: true},
-		},
-		Switch: vnet.Switch{Name: ovsBridge, Driver: vnet.DriverOVS},
-	})
+	_, err := b.lab.Vsctl(ctx, commands...)
+	return err
 }
 
 // ovsJob is a program that wires the NICs of g on Open vSwitch.
@@ -133,5 +146,44 @@ func (b *bench) ovs(ctx context.Context, nics int) (medians, error) {
 		b.ovsJob(hookName, b.hook, g),
 		b.ovsJob(loopName, b.script("ovs-loop.sh"), g),
 		b.ovsJob(batchName, b.script("ovs-once.sh"), g),
+	)
+}
+
+// ovsWays measures the whole start of a guest with one NIC on Open vSwitch whose
+// database is asked over its socket, and over TLS.
+func (b *bench) ovsWays(ctx context.Context) (m medians, err error) {
+	if err := b.needOVS(ctx); err != nil {
+		return m, err
+	}
+	certs := lab.CertificatesIn(b.scriptDir)
+	if err := certs.Write("lab", netip.MustParseAddr("127.0.0.1")); err != nil {
+		return m, err
+	}
+	for _, command := range [][]string{{"set-ssl", certs.ServerKey, certs.Server, certs.CA}, {"set-manager", "pssl:6641:127.0.0.1"}} {
+		if _, err := b.lab.Vsctl(ctx, command...); err != nil {
+			return m, err
+		}
+	}
+	remote := red(ovsBridge)
+	remote.Network.Name = "tls"
+	remote.Switch.Database = vnet.Endpoints{{Transport: vnet.TransportSSL, Address: "127.0.0.1:6641"}}
+	remote.Switch.TLS = vnet.TLS{Key: certs.ClientKey, Certificate: certs.Client, CA: certs.CA}
+	if err := b.store.PutNetwork(remote); err != nil {
+		return m, err
+	}
+	here, err := newGuest(2, ovsNICs(1))
+	if err != nil {
+		return m, err
+	}
+	nics := ovsNICs(1)
+	nics[0].Network = remote.Network.Name
+	there, err := newGuest(3, nics)
+	if err != nil {
+		return m, err
+	}
+	noop := contender{name: noopName, run: func(ctx context.Context) (time.Duration, error) { return runHook(ctx, b.noop, here) }}
+	return interleave(
+		ctx, effort{least: 11, most: 201, limit: 12 * time.Second},
+		noop, b.ovsJob("unix", b.hook, here), b.ovsJob("tls", b.hook, there),
 	)
 }

@@ -29,6 +29,8 @@ const (
 type planner struct {
 	sw    vnet.Switch
 	ports []vnet.Port
+	// spoil has one port drift, and mend puts it back.
+	spoil, mend func(ctx context.Context, device string) error
 }
 
 // newPlanner makes the bridge with its ports and wires them.
@@ -44,6 +46,10 @@ func newPlanner(ctx context.Context, b *bench) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
+	isolated := func(value string) func(context.Context, string) error {
+		return func(_ context.Context, device string) error { return portState{"brport/isolated": value}.set(device) }
+	}
+	p.spoil, p.mend = isolated("0"), isolated("1")
 	return p, p.wire(ctx)
 }
 
@@ -90,7 +96,7 @@ func (p *planner) diff(ctx context.Context, driver switchcfg.Driver) (switchcfg.
 	if err != nil {
 		return switchcfg.Plan{}, err
 	}
-	if err := driver.Capabilities().Check(want); err != nil {
+	if err := driver.Capabilities().Check(ctx, want); err != nil {
 		return switchcfg.Plan{}, err
 	}
 	have, err := driver.Observe(ctx, switchcfg.Scope{})
@@ -128,14 +134,14 @@ func (p *planner) ours(ctx context.Context) (time.Duration, error) {
 // finds makes sure that drift is seen: that of one port among a thousand.
 func (p *planner) finds(ctx context.Context) error {
 	broken := p.ports[planPorts/2].Device
-	if err := (portState{"brport/isolated": "0"}).set(broken); err != nil {
+	if err := p.spoil(ctx, broken); err != nil {
 		return err
 	}
 	changes, err := p.changes(ctx)
 	if err == nil && changes != 1 {
 		err = fmt.Errorf("one port has drifted, %d changes planned", changes)
 	}
-	return errors.Join(err, portState{"brport/isolated": "1"}.set(broken))
+	return errors.Join(err, p.mend(ctx, broken))
 }
 
 // showIP is the CPU time of the tool that lists the same ports in one dump.

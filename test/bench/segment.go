@@ -24,8 +24,8 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// The bridge whose guests are verified: each a network namespace with a kernel
-// of its own to answer.
+// The bridge whose guests are verified: each a network namespace with a program
+// in it that answers.
 const (
 	segmentBridge = "br5"
 	segmentSize   = 500
@@ -88,7 +88,9 @@ func (s *segment) addGuest(ctx context.Context, name string, addr netip.Addr) er
 	}
 	// Five hundred kernels that greet each other take minutes to be quiet, and
 	// the host's ends of their cables would count as frames into the guests.
-	if err := errors.Join(noIPv6(st.Device), st.Do(func() error { return noIPv6("all") })); err != nil {
+	if err := errors.Join(noIPv6(st.Device), st.Do(func() error {
+		return errors.Join(noIPv6("all"), answering("eth0", st.MAC, addr))
+	})); err != nil {
 		return err
 	}
 	s.ports[st.Device], s.stations = true, append(s.stations, st)
@@ -146,13 +148,16 @@ func (s *segment) frames() (count uint64, err error) {
 type stages struct {
 	s     *segment
 	names []string
+	// begun are when they began, and ended when what was before them had ended.
 	begun []time.Time
+	ended []time.Time
 	sent  []uint64
 	err   error
 }
 
 func (st *stages) begin(name string) {
-	sent, err := st.s.frames()
+	st.ended = append(st.ended, time.Now())
+	sent, err := st.s.frames() // which takes longer than asking
 	st.err = errors.Join(st.err, err)
 	st.names, st.begun, st.sent = append(st.names, name), append(st.begun, time.Now()), append(st.sent, sent)
 }
@@ -164,7 +169,7 @@ const asking = "asking the guests"
 func (st *stages) of(name string) (time.Duration, float64, error) {
 	for i, n := range st.names[:len(st.names)-1] {
 		if n == name {
-			return st.begun[i+1].Sub(st.begun[i]), float64(st.sent[i+1]-st.sent[i]) / segmentSize, nil
+			return st.ended[i+1].Sub(st.begun[i]), float64(st.sent[i+1]-st.sent[i]) / segmentSize, nil
 		}
 	}
 	return 0, 0, fmt.Errorf("no part of the run is %q: %q", name, st.names)
@@ -206,13 +211,19 @@ func (s *segment) whole(ctx context.Context) (time.Duration, error) {
 }
 
 // peer returns a run of a tool that prints a line for each guest which answers.
+// What it asks everybody floods the bridge, so that on a busy machine it misses
+// some, and may say so with exit code 1: its time counts all the same, as long as
+// it did most of the work.
 func (s *segment) peer(argv ...string) func(context.Context) (time.Duration, error) {
 	return func(ctx context.Context) (time.Duration, error) {
 		begun := time.Now()
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 		took := time.Since(begun)
-		if found := strings.Count(string(out), "10.5."); err == nil && found != segmentSize {
-			err = fmt.Errorf("%s found %d guests of %d", argv[0], found, segmentSize)
+		if found := strings.Count(string(out), "10.5."); found <= segmentSize/2 {
+			return took, errors.Join(fmt.Errorf("%s found %d guests of %d", argv[0], found, segmentSize), err)
+		}
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 {
+			err = nil
 		}
 		return took, err
 	}
@@ -227,6 +238,7 @@ func neighbours() (int, error) {
 // The peers of asking, as they are and tuned for speed.
 const (
 	fpingTuned   = "fping -i 0.01 -r 0"
+	fpingKnown   = "fping, guests in the host's neighbour table"
 	arpScan      = "arp-scan"
 	arpScanTuned = "arp-scan -i 10u -r 1"
 	nmapPlain    = "nmap -sn -PR"
@@ -255,16 +267,27 @@ func askGuests(ctx context.Context, b *bench) (m medians, err error) {
 	if err != nil {
 		return m, err
 	}
+	// A host that has not spoken to its guests for a while does not know them.
+	forget := func(ctx context.Context) error {
+		_, err := tool(ctx, nil, "ip", "neigh", "flush", "dev", segmentBridge)
+		return err
+	}
+	fping := []string{"fping", "-a", "-q", "-i", "0.01", "-r", "0", "-t", "1000", "-f", s.list}
+	know := func(ctx context.Context) error {
+		_, err := s.peer(fping...)(ctx)
+		return err
+	}
 	nmap := []string{"nmap", "-sn", "-PR", "-n", "-oG", "-", "-iL", s.list}
 	scan := []string{"arp-scan", "-q", "-x", "-I", segmentBridge, "-f", s.list}
 	return interleave(
 		ctx, effort{least: 5, most: 15, limit: 30 * time.Second},
 		contender{name: "ours", run: s.ask},
-		contender{name: fpingTuned, run: s.peer("fping", "-a", "-q", "-i", "0.01", "-r", "0", "-t", "1000", "-f", s.list)},
-		contender{name: arpScan, run: s.peer(scan...)},
-		contender{name: arpScanTuned, run: s.peer(append(scan, "-i", "10u", "-r", "1", "-t", "1000")...)},
-		contender{name: nmapPlain, run: s.peer(nmap...)},
-		contender{name: nmapTuned, run: s.peer(append(nmap, "-T5", "--max-retries", "1", "--min-rate", "20000")...)},
+		contender{name: fpingTuned, reset: forget, run: s.peer(fping...)},
+		contender{name: fpingKnown, reset: know, run: s.peer(fping...)},
+		contender{name: arpScan, reset: forget, run: s.peer(scan...)},
+		contender{name: arpScanTuned, reset: forget, run: s.peer(append(scan, "-i", "10u", "-r", "1", "-t", "1000")...)},
+		contender{name: nmapPlain, reset: forget, run: s.peer(nmap...)},
+		contender{name: nmapTuned, reset: forget, run: s.peer(append(nmap, "-T5", "--max-retries", "1", "--min-rate", "20000")...)},
 	)
 }
 

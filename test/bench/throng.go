@@ -7,24 +7,29 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/virt-vnet/virt-vnet/internal/lab"
 )
 
 // throng measures asking thousands of guests, and the memory of a process that
 // does nothing else. Both are benchmarks of package verify: what asks is not for
 // others to call.
 func throng(ctx context.Context, _ *bench) (medians, error) {
+	return goBenchmarks(ctx, "./verify",
+		[]string{"-bench", "^BenchmarkAsk$", "-benchtime", "9x"},
+		[]string{"-bench", "^BenchmarkMemory$", "-benchtime", "1x"})
+}
+
+// goBenchmarks runs benchmarks of a package, in a lab of their own.
+func goBenchmarks(ctx context.Context, pkg string, runs ...[]string) (medians, error) {
 	m := medians{of: map[string]time.Duration{}, megabytes: map[string]float64{}}
-	for _, args := range [][]string{
-		{"-bench", "^BenchmarkAsk$", "-benchtime", "9x"},
-		{"-bench", "^BenchmarkMemory$", "-benchtime", "1x"},
-	} {
-		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$", "./verify"}, args...)...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	for _, args := range runs {
+		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$", pkg}, args...)...)
+		cmd.Env = append(lab.Outside(), "CGO_ENABLED=0")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return m, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(out))

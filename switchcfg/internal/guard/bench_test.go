@@ -98,7 +98,7 @@ func BenchmarkNothing(b *testing.B) {
 func BenchmarkTry(b *testing.B) {
 	crowd(b, 0)
 	for b.Loop() {
-		if reason := guard.Try(); reason != "" {
+		if reason := guard.Try(b.Context()); reason != "" {
 			b.Fatal(reason)
 		}
 	}

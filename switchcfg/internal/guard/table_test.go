@@ -250,7 +250,7 @@ func TestPermission(t *testing.T) {
 
 func TestTry(t *testing.T) {
 	c := start(t)
-	if reason := guard.Try(); reason != "" {
+	if reason := guard.Try(t.Context()); reason != "" {
 		t.Error(reason)
 	}
 	want(t, c) // nothing here

@@ -20,7 +20,7 @@ import (
 // not, or "". It builds the table in a network namespace that is made for it and
 // goes with it, for only that tells which parts the kernel has, or modules of it
 // that it then loads.
-func Try() (reason string) {
+func Try(ctx context.Context) (reason string) {
 	result := make(chan error)
 	go func() {
 		// Nobody may get this thread, which is in another namespace then: it
@@ -30,7 +30,7 @@ func Try() (reason string) {
 			result <- fmt.Errorf("make a network namespace: %w", translate(err))
 			return
 		}
-		result <- attempt(context.Background())
+		result <- attempt(ctx)
 	}()
 	return explain(<-result)
 }

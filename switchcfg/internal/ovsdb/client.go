@@ -18,20 +18,27 @@ import (
 //
 // It connects when it is first used. A connection that breaks, or that a context
 // interrupts, fails the call at once with [switchcfg.ErrUnreachable]; the next
-// call makes a new one.
+// call makes a new one. So does one after an answer that is none, and one after a
+// long pause, in which the server has given a client up that did not answer its
+// probes (ovsdb-server(5), Connection, inactivity_probe).
 type Client struct {
 	// Product is whose servers they are, such as "Open vSwitch".
 	Product string
 	// Database is its name, such as "Open_vSwitch".
 	Database string
-	// Endpoints are its servers, tried in that order. Of a cluster (ovsdb(7),
-	// "Clustered Database Service Model") only the leader is talked to.
+	// Endpoints are its servers, tried in that order. Of several of a cluster
+	// (ovsdb(7), "Clustered Database Service Model") only the leader is talked to;
+	// one alone may be a follower, which passes on what it is asked for.
 	Endpoints vnet.Endpoints
 	TLS       vnet.TLS
 
 	conn    *Conn // nil when there is none
+	used    time.Time
 	version string
 }
+
+// pauseLimit is less than the five seconds after which servers probe.
+const pauseLimit = 4 * time.Second
 
 // Close ends the connection.
 func (c *Client) Close() error {
@@ -50,10 +57,19 @@ func (c *Client) Transact(ctx context.Context, ops ...Operation) (Results, error
 		return nil, err
 	}
 	results, err := c.conn.transact(ctx, c.Database, ops)
-	if errors.Is(err, switchcfg.ErrUnreachable) {
-		_ = c.Close() // it is broken already
-	}
+	c.settle(err)
 	return results, err
+}
+
+// settle ends the connection unless the server has answered, if only that it
+// refuses an operation: what came otherwise is no place to go on from.
+func (c *Client) settle(err error) {
+	var refused *OpError
+	if err != nil && !errors.As(err, &refused) {
+		_ = c.Close() // it may be broken already
+		return
+	}
+	c.used = time.Now()
 }
 
 func (c *Conn) transact(ctx context.Context, database string, ops []Operation) (Results, error) {
@@ -73,12 +89,13 @@ func (c *Conn) transact(ctx context.Context, database string, ops []Operation) (
 	return r, r.refusal()
 }
 
-// connect makes a connection unless there is one. Servers that do not answer
-// share the time that there is.
+// connect makes a connection unless there is one that was used a moment ago. Servers
+// that do not answer share the time that there is.
 func (c *Client) connect(ctx context.Context) error {
-	if c.conn != nil {
+	if c.conn != nil && time.Since(c.used) <= pauseLimit {
 		return nil
 	}
+	_ = c.Close() // it may be broken
 	var errs []error
 	for i, endpoint := range c.Endpoints {
 		conn, err := c.try(ctx, endpoint, len(c.Endpoints)-i)
@@ -164,9 +181,7 @@ func (c *Client) Schema(ctx context.Context) (Schema, error) {
 		return nil, err
 	}
 	answer, err := c.conn.Call(ctx, "get_schema", c.Database)
-	if errors.Is(err, switchcfg.ErrUnreachable) {
-		_ = c.Close() // it is broken already
-	}
+	c.settle(err)
 	if err != nil {
 		return nil, err
 	}

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 
 const (
 	northbound = "OVN_Northbound"
-	toy        = `{"name":"Toy","version":"1.0.0","tables":{"Thing":{"isRoot":true,"columns":{"name":{"type":"string"}}}}}`
+	toy        = `{"name":"Toy","version":"1.0.0","tables":{"Thing":{"isRoot":true,"indexes":[["name"]],"columns":{"name":{"type":"string"}}}}}`
 	toyPort    = "127.0.0.1:6699"
 	toySSLPort = "127.0.0.1:6698"
 )
@@ -129,6 +131,63 @@ func names(ctx context.Context, c *ovsdb.Client, table string) (string, error) {
 		all += row.Name + " "
 	}
 	return all, err
+}
+
+// relay passes connections on to the toy, and counts them. In place of the first
+// answer on the first connection it gives another, unless that is empty.
+func relay(t *testing.T, answer string) (endpoint string, connections *atomic.Int32) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	connections = new(atomic.Int32)
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", toyPort)
+			if err != nil {
+				return
+			}
+			if connections.Add(1) == 1 && answer != "" {
+				_, _ = from.Read(make([]byte, 1))
+				_, _ = from.Write([]byte(answer))
+				continue
+			}
+			go io.Copy(to, from) //nolint:errcheck // it ends with the test
+			go io.Copy(from, to) //nolint:errcheck // it ends with the test
+		}
+	}()
+	return "tcp:" + listener.Addr().String(), connections
+}
+
+// TestOneConnection opens a client as drivers do.
+func TestOneConnection(t *testing.T) {
+	startToy(t)
+	endpoint, connections := relay(t, "")
+	c := client(t, "Toy", endpoint, vnet.TLS{})
+	_, err := c.Schema(t.Context())
+	must(t, err)
+	if _, err := names(t.Context(), c, "Thing"); err != nil || connections.Load() != 1 {
+		t.Errorf("got %v and %d connections, want one", err, connections.Load())
+	}
+}
+
+// TestNonsense has a client go on after an answer that is none.
+func TestNonsense(t *testing.T) {
+	startToy(t)
+	for _, answer := range []string{"]", `{"id":1,"result":7,"error":null}`, `{"id":1,"result":null,"error":"?"}`} {
+		endpoint, _ := relay(t, answer)
+		c := client(t, "Toy", endpoint, vnet.TLS{})
+		if _, err := names(t.Context(), c, "Thing"); err == nil {
+			t.Errorf("%s is an answer", answer)
+		}
+		if _, err := names(t.Context(), c, "Thing"); err != nil {
+			t.Errorf("after %s: %v", answer, err)
+		}
+	}
 }
 
 // TestTransports writes through one transport and reads through the other.
@@ -279,6 +338,57 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// TestConflict has the server refuse something for good, and something that
+// another look may help with.
+func TestConflict(t *testing.T) {
+	startToy(t)
+	c := client(t, "Toy", "tcp:"+toyPort, vnet.TLS{})
+	must(t, insert(t.Context(), c, "Thing", "a"))
+	now := 0
+	_, errWait := c.Transact(t.Context(), ovsdb.Operation{
+		Op: "wait", Table: "Thing", Timeout: &now, Until: "==", Where: ovsdb.Where("name", "a"), Columns: []string{"name"}, Rows: []ovsdb.Row{},
+	})
+	for _, tt := range []struct {
+		err     error
+		changes bool
+		want    string
+	}{
+		{insert(t.Context(), c, "Thing", "a"), false, `the database refuses its things: constraint violation: Transaction causes multiple rows in "Thing" table`},
+		{errWait, true, "its things keep changing: timed out"},
+	} {
+		got := ovsdb.Conflict("things", tt.err)
+		if !ovsdb.IsConflict(tt.err) || errors.Is(got, switchcfg.ErrUnreachable) != tt.changes || !strings.Contains(got.Error(), tt.want) {
+			t.Errorf("got %v, want %s", got, tt.want)
+		}
+	}
+}
+
+// askFollowers talks to servers that do not lead: one alone passes on what it is
+// asked for, and of several none will do.
+func askFollowers(t *testing.T, central *lab.Central, leader *lab.Daemon) {
+	t.Helper()
+	var followers []string
+	for i, endpoint := range strings.Split(central.NBTCP(), ",") {
+		if central.NB()[i] != leader {
+			followers = append(followers, endpoint)
+		}
+	}
+	const table = "Logical_Switch"
+	_, err := names(t.Context(), client(t, northbound, strings.Join(followers, ","), vnet.TLS{}), table)
+	if !errors.Is(err, switchcfg.ErrUnreachable) || strings.Count(err.Error(), "it is not the leader") != 2 {
+		t.Errorf("two followers: got %v, want that neither leads", err)
+	}
+	alone := client(t, northbound, followers[0], vnet.TLS{})
+	if err := insert(t.Context(), alone, table, "c"); err != nil {
+		t.Errorf("one follower: %v", err)
+	}
+	got, err := names(t.Context(), client(t, northbound, central.NBTCP(), vnet.TLS{}), table)
+	if err != nil || !strings.Contains(got, "c") {
+		t.Errorf("from the leader: got %q, %v, want what the follower was told", got, err)
+	}
+	must(t, alone.Close())
+}
+
 // TestCluster talks to a raft cluster over tcp and ssl, and takes its leader and
 // then its majority away.
 func TestCluster(t *testing.T) {
@@ -297,6 +407,7 @@ func TestCluster(t *testing.T) {
 
 	first, err := central.Leader(ctx)
 	must(t, err)
+	askFollowers(t, central, first)
 	must(t, first.Kill(ctx))
 	for _, c := range []*ovsdb.Client{plain, secure} {
 		if _, err := names(ctx, c, table); !errors.Is(err, switchcfg.ErrUnreachable) {
@@ -306,22 +417,22 @@ func TestCluster(t *testing.T) {
 	second, err := central.Leader(ctx)
 	must(t, err)
 	must(t, insert(ctx, secure, table, "b"))
-	if got, err := names(ctx, plain, table); err != nil || len(strings.Fields(got)) != 2 {
-		t.Errorf("from the new leader: got %q, %v, want two", got, err)
+	if got, err := names(ctx, plain, table); err != nil || len(strings.Fields(got)) != 3 {
+		t.Errorf("from the new leader: got %q, %v, want three", got, err)
 	}
 
 	must(t, second.Kill(ctx))
 	_ = plain.Close()
 	short, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := insert(short, plain, table, "c"); !errors.Is(err, switchcfg.ErrUnreachable) {
+	if err := insert(short, plain, table, "d"); !errors.Is(err, switchcfg.ErrUnreachable) {
 		t.Errorf("without a majority: got %v, want unreachable", err)
 	}
 	must(t, first.Start(ctx))
 	must(t, second.Start(ctx))
 	_, err = central.Leader(ctx)
 	must(t, err)
-	if err := insert(ctx, plain, table, "d"); err != nil {
+	if err := insert(ctx, plain, table, "e"); err != nil {
 		t.Errorf("with all back: %v", err)
 	}
 }

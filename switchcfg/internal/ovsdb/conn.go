@@ -73,6 +73,10 @@ func (c *Conn) Call(ctx context.Context, method string, params ...any) (any, err
 	text = appendList(append(text, `,"params":`...), params)
 	text = fmt.Appendf(text, `,"id":%d}`, c.nextID)
 	if _, err := c.Write(text); err != nil {
+		// The server has gone, and may have said why before.
+		if _, last := c.Read(make([]byte, 1)); isAlert(last) {
+			err = last
+		}
 		return nil, c.broken(ctx, err)
 	}
 	for {

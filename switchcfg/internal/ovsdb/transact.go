@@ -6,6 +6,8 @@ package ovsdb
 import (
 	"errors"
 	"fmt"
+
+	"github.com/virt-vnet/virt-vnet/switchcfg"
 )
 
 // Operation is one operation of a transaction (RFC 7047 section 5.2). Fields
@@ -165,8 +167,25 @@ func (e *OpError) Error() string {
 // IsConflict reports whether a transaction failed because rows were changed,
 // added or deleted between a look and the transaction, which it waited to be as
 // they were.
+//
+// A server calls two who add the same row a constraint violation, and so it calls
+// what will never do: a caller that has tried for long enough asks [Conflict].
 func IsConflict(err error) bool {
 	var refused *OpError
-	return errors.As(err, &refused) && (refused.Kind == "timed out" || refused.Kind == "constraint violation" ||
+	return errors.As(err, &refused) && (refused.Kind == timedOut || refused.Kind == "constraint violation" ||
 		refused.Kind == "referential integrity violation")
+}
+
+// timedOut is how a server refuses a transaction whose wait was in vain.
+const timedOut = "timed out"
+
+// Conflict is the error of a change of some things of a switch, such as its ports,
+// that ended in a conflict as often as it was tried. The last one, err, tells
+// whether others keep changing them, or whether the server refuses them for good.
+func Conflict(things string, err error) error {
+	var refused *OpError
+	if errors.As(err, &refused) && refused.Kind == timedOut {
+		return fmt.Errorf("%w: its %s keep changing: %w", switchcfg.ErrUnreachable, things, err)
+	}
+	return fmt.Errorf("the database refuses its %s: %w", things, err)
 }

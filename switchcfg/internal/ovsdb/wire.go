@@ -209,8 +209,41 @@ func (d *Dict) read(v any) error {
 	return nil
 }
 
-// Row is columns to write: strings, bools, ints, [UUID], [NamedUUID], [Set] and
-// [Dict].
+// Numbers is a column of keys and whole numbers.
+type Numbers map[string]int
+
+func (n Numbers) appendTo(text []byte) []byte {
+	text = append(text, `["map",[`...)
+	separator := "["
+	for key, number := range n {
+		text = appendText(append(text, separator...), key)
+		text = append(strconv.AppendInt(append(text, ','), int64(number), 10), ']')
+		separator = ",["
+	}
+	return append(text, ']', ']')
+}
+
+func (n *Numbers) read(v any) error {
+	value, _ := tagged(v, "map")
+	pairs, ok := value.([]any)
+	if !ok {
+		return fmt.Errorf("%.60s is no map", fmt.Sprint(v))
+	}
+	*n = make(Numbers, len(pairs))
+	for _, p := range pairs {
+		var key string
+		var number int
+		list, _ := p.([]any)
+		if len(list) != 2 || readValue(&key, list[0]) != nil || readValue(&number, list[1]) != nil {
+			return fmt.Errorf("%.60s is no map of numbers", fmt.Sprint(v))
+		}
+		(*n)[key] = number
+	}
+	return nil
+}
+
+// Row is columns to write: strings, bools, ints, [UUID], [NamedUUID], [Set],
+// [Dict] and [Numbers].
 type Row map[string]any
 
 func (r Row) appendTo(text []byte) []byte {

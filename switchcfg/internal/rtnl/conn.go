@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,8 @@ import (
 
 // dumpTries bounds how often a dump is repeated of which the kernel says that it
 // is not whole: links came or went meanwhile, or there was no room for it all.
+// The pauses between them grow from a millisecond, to an eighth of a second in
+// all.
 const dumpTries = 8
 
 // Conn is one rtnetlink(7) socket. It belongs to one goroutine at a time.
@@ -76,7 +79,10 @@ func (c *Conn) Send(ctx context.Context, m Message, reply uint16) ([][]byte, err
 // Dump sends what build makes and returns all answers or an error, never a part.
 func (c *Conn) Dump(ctx context.Context, build func() Message, reply uint16) ([][]byte, error) {
 	var torn error
-	for range dumpTries {
+	for try := range dumpTries {
+		if try > 0 {
+			time.Sleep(time.Millisecond << (try - 1))
+		}
 		answers, err := c.Send(ctx, build(), reply)
 		if !errors.Is(err, errTorn) && !errors.Is(err, unix.ENOBUFS) {
 			return answers, err

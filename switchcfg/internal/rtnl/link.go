@@ -30,7 +30,10 @@ type Link struct {
 	Master int
 	// Lower is the index of the device it is on top of (IFLA_LINK), or zero.
 	Lower int
-	MTU   int
+	// Up is whether it is set up, and Carrier whether something is at its other
+	// end (IFF_LOWER_UP), such as the guest of a tap.
+	Up, Carrier bool
+	MTU         int
 	// QueueLength is how many frames wait at most to be sent (IFLA_TXQLEN).
 	QueueLength int
 	// Qdisc is the kind of its queueing discipline (tc(8)), such as "htb".
@@ -130,7 +133,12 @@ func ParseLink(msg []byte) (Link, error) {
 	if len(msg) < unix.SizeofIfInfomsg {
 		return Link{}, ErrMalformed
 	}
-	l := Link{Index: int(int32(binary.NativeEndian.Uint32(msg[4:])))}
+	flags := binary.NativeEndian.Uint32(msg[8:])
+	l := Link{
+		Index:   int(int32(binary.NativeEndian.Uint32(msg[4:]))),
+		Up:      flags&unix.IFF_UP != 0,
+		Carrier: flags&unix.IFF_LOWER_UP != 0,
+	}
 	err := EachAttr(msg[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) error {
 		switch kind {
 		case unix.IFLA_IFNAME:

@@ -74,14 +74,18 @@ func Names() iter.Seq[string] {
 	}
 }
 
-// Quiet keeps IPv6 off a device, so that the host sends nothing from it on its
-// own account. A host without IPv6 is quiet already.
+// Quiet keeps the host from sending anything from a device on its own account: it
+// has no IPv6 there, and does not answer ARP for its other addresses (arp_ignore
+// of ip-sysctl), which guests would take to be at a MAC that is soon gone. A host
+// without IPv6 is quiet already.
 func Quiet(device string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("1"), 0)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, set := range [][2]string{{"ipv6/conf/" + device + "/disable_ipv6", "1"}, {"ipv4/conf/" + device + "/arp_ignore", "1"}} {
+		err := os.WriteFile("/proc/sys/net/"+set[0], []byte(set[1]), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("keep %s quiet: %w", device, err)
+		}
 	}
-	return fmt.Errorf("disable IPv6 on %s: %w", device, err)
+	return nil
 }
 
 func parse(text string) (pid int, start, ns string, ok bool) {
