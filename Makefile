@@ -6,6 +6,7 @@
 TAGS    := libvirt_dlopen
 PREFIX  ?= /usr/local
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NFPM    := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 UNITDIR := $(PREFIX)/lib/systemd/system
 UNITS   := $(notdir $(wildcard cmd/virt-vnet/systemd/*))
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -34,7 +35,7 @@ demo: setup build ## show the main job on real guests, in a lab of its own (as r
 	@go run ./test/demo
 
 .PHONY: test
-test: setup build lint ## run every test; none that can run here may be skipped (as root)
+test: setup build lint bin/tools/nfpm ## run every test; none that can run here may be skipped (as root)
 	@test/run.sh
 
 .PHONY: test-unit
@@ -53,6 +54,7 @@ lint: ## check style, formatting and modules
 
 .PHONY: bench
 bench: setup build ## measure against the peers; writes bin/bench.json (as root)
+	@test/setup.sh test/bench/packages.txt
 	@go run ./test/bench
 
 .PHONY: install
@@ -69,6 +71,20 @@ install: build ## install below PREFIX (default /usr/local)
 uninstall: ## remove what install put below PREFIX; first run virt-vnet hooks uninstall
 	rm -f $(DESTDIR)$(PREFIX)/bin/virt-vnet $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -rf $(DESTDIR)$(PREFIX)/libexec/virt-vnet
+
+# v1.2.3-4-gabcdef is 1.2.3+4.abcdef, which sorts after 1.2.3.
+.PHONY: packages
+packages: bin/tools/nfpm ## build bin/virt-vnet*.deb and bin/virt-vnet*.rpm
+	rm -rf bin/installed bin/virt-vnet[-_]*.deb bin/virt-vnet-*.rpm
+	$(MAKE) install DESTDIR=$(CURDIR)/bin/installed PREFIX=/usr
+	for format in deb rpm; do \
+		PACKAGE_ARCH=$$(go env GOARCH) PACKAGE_VERSION=$$(echo '$(VERSION)' | sed -E 's/^v//; /^[0-9]+[.]/!s/^/0.0.0-/; s/-([0-9]+)-g/+\1./; s/^([^+-]*)-/\1+/; s/-/./g') \
+		$< package -f cmd/virt-vnet/packages/nfpm.yaml -p $$format -t bin || exit 1; \
+	done
+
+bin/tools/nfpm: Makefile
+	GOFLAGS= GOBIN=$(CURDIR)/bin/tools go install $(NFPM)
+	@touch $@
 
 .PHONY: clean
 clean: ## remove what was built

@@ -40,7 +40,11 @@ func TestSpecPage(t *testing.T) {
 	section(&b, "`hosts.NAME`", schema.Properties["hosts"].AdditionalProperties)
 	section(&b, "`switches.NAME`", schema.Properties["switches"].AdditionalProperties)
 	section(&b, "`switches.NAME.tls`", schema.Properties["switches"].AdditionalProperties.Properties["tls"])
-	section(&b, "`switches.NAME.bridge`", schema.Properties["switches"].AdditionalProperties.Properties["bridge"])
+	for _, key := range []string{"bridge", "bond", "sflow", "netflow", "ipfix"} {
+		section(&b, "`switches.NAME."+key+"`", schema.Properties["switches"].AdditionalProperties.Properties[key])
+	}
+	section(&b, "`switches.NAME.stp_ports.NAME`", schema.Properties["switches"].AdditionalProperties.Properties["stp_ports"].AdditionalProperties)
+	section(&b, "`switches.NAME.mirrors.NAME`", schema.Properties["switches"].AdditionalProperties.Properties["mirrors"].AdditionalProperties)
 	network := schema.Properties["networks"].AdditionalProperties
 	section(&b, "`networks.NAME`", network)
 	section(&b, "`networks.NAME.qos`, also of portgroups", network.Properties["qos"])
@@ -54,6 +58,7 @@ func TestSpecPage(t *testing.T) {
 	section(&b, "`routers.NAME`", router)
 	section(&b, "`routers.NAME.uplink`", router.Properties["uplink"])
 	section(&b, "`routers.NAME.dnat[]`", router.Properties["dnat"].Items)
+	section(&b, "`routers.NAME.load_balancers[]`", router.Properties["load_balancers"].Items)
 	guest := schema.Properties["guests"].AdditionalProperties
 	section(&b, "`guests.NAME`", guest)
 	section(&b, "`guests.NAME.nics[]`", guest.Properties["nics"].Items)
@@ -75,9 +80,9 @@ are in, or else the first way through a gateway; ` + "`deny`" + ` means every wa
 target once, unless verify runs with ` + "`--full`" + `.
 
 ` + "`deny`" + ` is proved by what arrives, not by missing answers: something must show that the target hears others. For an
-address that no guest has, that is another expectation which reaches it, or a router's word that it is prohibited;
-without either the result is inconclusive. Where ` + "`reach`" + ` or ` + "`deny`" + ` contradicts what follows from the networks
-for two guests of one network, it goes before.
+address that no guest has, that is another expectation which reaches it by ICMP echo or TCP, or a router's word that
+it is prohibited; without either, or where it refuses, the result is inconclusive. Where ` + "`reach`" + ` or ` + "`deny`" + `
+contradicts what follows from the networks for two guests of one network, it goes before.
 
 ` + "```yaml" + `
 expect:
@@ -180,9 +185,47 @@ func TestChecksPage(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.Code, rung, c.Meaning, c.Evidence, c.Cause, c.Fix)
 	}
-	b.WriteString(insideText)
+	b.WriteString(insideText + hostsText + limitsText)
 	golden.Check(t, "checks.md", b.String())
 }
+
+// hostsText is about specs with hosts and networks that span them.
+const hostsText = `
+## Several hosts, and OVN
+
+With ` + "`hosts:`" + ` in the spec, ` + "`virt-vnet verify`" + ` on one of them has the guests of all in its report. It asks the libvirt of each
+at its URI, all at once, for 10 seconds at most. A guest of the spec that none of them has is ` + "`DOMAIN_DOWN`" + `; a host that does
+not answer is a limit, so that the run ends with 6 and no guest is missed that may be there. ` + "`--here`" + ` leaves the other hosts
+out. On a machine that is no host, the report has what the libvirts say, and the limit that nothing was probed.
+
+Of a guest on another host the rungs domain, nic and link are as its libvirt has them. In a network of OVN the port must be
+bound to another chassis (` + "`PORT_NOT_BOUND`" + `, ` + "`PORT_ELSEWHERE`" + `) to which a tunnel leads (` + "`TUNNEL_DOWN`" + `), and the guest is asked
+from a vantage on this chassis, through the tunnel, up to frames of full length; guests of this host are made to speak to it.
+All else is skipped. Frames are sent as a guest, and seen to stay away from one, only by verify on the guest's own host.
+
+Of this host's own guests on OVN, the logical port must be bound to this chassis, and its flows be in the integration bridge.
+If the southbound database (` + "`external_ids:ovn-remote`" + `) is not reached, that is a limit; it is ` + "`CONTROLLER_DOWN`" + ` when
+ovn-controller itself does not run, or is alone in not reaching it. A silent guest whose frames port security drops is
+` + "`GUARD_DROPS`" + `: the flows that check port security count them (` + "`ovs-ofctl dump-flows`" + `), and its port shows whom they were from.
+What an ACL drops is ` + "`FILTERED`" + `, about that ACL: ` + "`ovn-trace`" + ` is asked what becomes of the packet, 16 times a run at most. An
+ACL of the spec that drops what ` + "`expect:`" + ` wants is said to contradict it. Where nothing is expected, it explains why ICMP
+goes unanswered, which is no failure then. Both programs come with Open vSwitch and OVN; without ovn-trace no ACL is named.
+`
+
+// limitsText is about what cannot be proved from outside.
+const limitsText = `
+## What stays open
+
+Nothing is called broken that may be in good health:
+
+- A guest whose address nobody knows is asked for every address of its subnet, so that nobody else hears it. In a subnet larger
+  than a /22 it is not, and one that its switch has forgotten (on Linux after five minutes) may be idle or dead: it is
+  inconclusive. Put the address into the spec, or install qemu-guest-agent.
+- A question that was not seen entering the guest's port, or a host too busy to see every frame there, leaves pairs, gateways
+  and expectations inconclusive.
+- Linux takes up to 0.8 seconds to answer ARP for others (proxy_delay). A machine that is not the gateway and does so may
+  answer when a short run is over, and is found by one of the next.
+`
 
 // insideText is about the option --in-guest.
 const insideText = `

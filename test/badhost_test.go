@@ -85,11 +85,17 @@ func TestHostThatCannot(t *testing.T) {
 		if err := h.OVSDB().Kill(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		_, stderr, code := h.run("apply")
-		if code != 1 || !strings.Contains(stderr, "switch ovs0") || !strings.Contains(stderr, "does not answer") {
+		if _, stderr, code := h.run("apply"); code != 1 || !strings.Contains(stderr, "switch ovs0") || !strings.Contains(stderr, "does not answer") {
 			t.Errorf("exit code %d:\n%s", code, stderr)
 		}
 		nothingApplied(t, h)
+		stdout, stderr, code := h.run("repair")
+		if code != 0 || stdout != "" || !strings.HasPrefix(stderr, "virt-vnet: stale ports are not known: switch ovs0: ") {
+			t.Errorf("repair: exit code %d:\n%s%s", code, stdout, stderr)
+		}
+		if _, stderr, code := h.run("repair", "--prune"); code != 1 || !strings.Contains(stderr, "switch ovs0: ") {
+			t.Errorf("repair --prune: exit code %d:\n%s", code, stderr)
+		}
 		if err := h.StartOVS(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -30,6 +30,7 @@ func TestFirstLight(t *testing.T) {
 	t.Run("a port taken off the bridge is put back", func(t *testing.T) { portOffBridge(t, h) })
 	t.Run("interface is added and removed live", func(t *testing.T) { liveInterface(t, h) })
 	t.Run("guest that stops is unwired", func(t *testing.T) { stoppedGuest(t, h) })
+	t.Run("stale ports are pruned", func(t *testing.T) { stalePorts(t, h) })
 	t.Run("OVSDB gone refuses the start", func(t *testing.T) { ovsdbGone(t, h) })
 	t.Run("libvirt gone is said", func(t *testing.T) { libvirtGone(t, h) })
 }
@@ -184,6 +185,61 @@ func stoppedGuest(t *testing.T, h *host) {
 	if got := codes(verdict(t, h, 4)); !slices.Contains(got, "DOMAIN_DOWN web2 (edge)") {
 		t.Errorf("problems %v", got)
 	}
+}
+
+// stalePorts leaves ports of a guest behind that does not run, as a libvirt does
+// that is killed, and one of somebody else, and looks what repair makes of them.
+func stalePorts(t *testing.T, h *host) {
+	uuid := strings.TrimSpace(h.virsh("domuuid", "web2"))
+	for _, port := range []string{"gone0", "left0", "alien0"} {
+		peer := strings.TrimSuffix(port, "0") + "1"
+		if err := h.AddVeth(t.Context(), port, peer); err != nil {
+			t.Fatal(err)
+		}
+		h.vsctl("add-port", "ovs0", port, "tag=20")
+		if port != "alien0" {
+			h.vsctl("set", "port", port, "external_ids:virt-vnet-guest="+uuid, "external_ids:virt-vnet-network=red")
+		}
+		if port == "left0" {
+			tool(t, "ip", "link", "set", peer, "down")
+			continue
+		}
+		tool(t, "ip", "link", "delete", peer)
+	}
+	const alien = "--columns=name,tag,external_ids"
+	before := h.vsctl(alien, "list", "port", "alien0")
+	prune := func(want string) {
+		t.Helper()
+		want = strings.ReplaceAll(want, "UUID", uuid)
+		if got := h.must(0, "repair", "--prune"); got != want {
+			t.Errorf("repair --prune says:\n%swant:\n%s", got, want)
+		}
+	}
+	const (
+		gone = "switch ovs0: port gone0 of guest UUID, network red: its device is gone: "
+		left = "switch ovs0: port left0 of guest UUID, network red: no running guest has it: "
+		stay = "seen for the first time, so it stays: if it is still there, virt-vnet repair --prune removes it\n"
+	)
+	prune(gone + stay + left + stay)
+	for _, port := range []string{"gone0", "left0"} {
+		if mark := h.vsctl("get", "port", port, "external_ids:virt-vnet-network"); mark != "red" {
+			t.Errorf("%s is marked %q after the first look", port, mark)
+		}
+	}
+	prune(gone + "removed\n" + left + "released\n")
+	ports := strings.Fields(h.vsctl("list-ports", "ovs0"))
+	if slices.Contains(ports, "gone0") || !slices.Contains(ports, "left0") {
+		t.Errorf("ports %v, want left0 and not gone0", ports)
+	}
+	if ids := h.vsctl("get", "port", "left0", "external_ids"); strings.Contains(ids, "virt-vnet") {
+		t.Errorf("left0 has %s, want no mark", ids)
+	}
+	prune("nothing to repair: every port is as its network says\n")
+	if after := h.vsctl(alien, "list", "port", "alien0"); after != before {
+		t.Errorf("a port of somebody else changed:\n%s\n%s", before, after)
+	}
+	h.vsctl("del-port", "ovs0", "alien0", "--", "del-port", "ovs0", "left0")
+	tool(t, "ip", "link", "delete", "left0")
 }
 
 // ovsdbGone stops OVSDB's process before the start: libvirt's own step with

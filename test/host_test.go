@@ -78,6 +78,14 @@ func programs(t *testing.T) string {
 	return dir
 }
 
+// with is the same for another test.
+func (h *host) with(t *testing.T) *host {
+	t.Helper()
+	with := *h
+	with.t = t
+	return &with
+}
+
 // run executes virt-vnet and returns its output and exit code.
 func (h *host) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()

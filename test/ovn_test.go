@@ -4,8 +4,10 @@
 package test
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +22,11 @@ import (
 // ovnExample is one network on two hosts.
 const ovnExample = "../examples/ovn-two-hosts"
 
-// ovnPlaces is the hosts that the guests of the example are on.
-var ovnPlaces = map[string]int{}
+// plainBridge joins the hosts, too, for comparison. These guests have a second NIC on
+// it.
+const plainBridge = "lan0"
+
+var plainAddress = map[string]string{"web1": "10.3.0.11", "db2": "10.3.0.22"}
 
 // newOVN is a cluster with OVN and the example's spec, of this cluster's names.
 func newOVN(t *testing.T) *hosts {
@@ -31,6 +36,9 @@ func newOVN(t *testing.T) *hosts {
 	h.Cluster = labtest.StartCluster(t, lab.ClusterOptions{
 		Hosts: 2, Each: lab.Options{Libvirt: true}, OVN: &lab.OVNOptions{},
 	})
+	if err := h.AddLinuxBridge(t.Context(), plainBridge); err != nil {
+		t.Fatal(err)
+	}
 	text, err := stage.TwoHosts(h.Cluster, filepath.Join(ovnExample, "spec.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,12 +56,18 @@ func (h *hosts) bootOVN() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	places := stage.Mobile(spec.Topology, len(h.Hosts))
+	h.places = map[string]int{}
+	guestsOf := stage.Mobile(spec.Topology, len(h.Hosts))
+	for _, g := range slices.Concat(guestsOf...) {
+		if address := plainAddress[g.Name]; address != "" {
+			g.NICs = append(g.NICs, lab.NIC{Bridge: plainBridge, Addresses: []netip.Prefix{netip.MustParsePrefix(address + "/24")}})
+		}
+	}
 	each := func(do func(*lab.Host, *lab.Guest) error) {
 		h.t.Helper()
-		for i, guests := range places {
+		for i, guests := range guestsOf {
 			for _, g := range guests {
-				ovnPlaces[g.Name] = i
+				h.places[g.Name] = i
 				if err := do(h.Hosts[i], g); err != nil {
 					h.t.Fatal(err)
 				}
@@ -93,7 +107,7 @@ func (h *hosts) with(t *testing.T) *hosts {
 // exec runs a command in a guest of the example, wherever it is by now.
 func (h *hosts) exec(guest, command string) (string, error) {
 	h.t.Helper()
-	return h.Hosts[ovnPlaces[guest]].Exec(h.t.Context(), guest, command)
+	return h.Hosts[h.places[guest]].Exec(h.t.Context(), guest, command)
 }
 
 func (h *hosts) must(guest, command string) string {
@@ -110,7 +124,7 @@ func ovnAddress(guest string) string {
 }
 
 func (h *hosts) leases() {
-	for guest := range ovnPlaces {
+	for guest := range h.places {
 		if out := h.must(guest, "ip -4 addr show eth0"); !strings.Contains(out, "inet "+ovnAddress(guest)+"/24 ") {
 			h.t.Errorf("guest %s has %s", guest, out)
 		}
@@ -118,8 +132,8 @@ func (h *hosts) leases() {
 }
 
 func (h *hosts) allTalk() {
-	for from := range ovnPlaces {
-		for to := range ovnPlaces {
+	for from := range h.places {
+		for to := range h.places {
 			if from == to {
 				continue
 			}
@@ -159,7 +173,10 @@ func (h *hosts) spoofs() {
 // listens has the databases listen, for web1 and for others.
 func (h *hosts) listens() {
 	for _, db := range []string{"db1", "db2"} {
-		h.must(db, "for port in 5432 8080; do (nc -ll -p $port -e /bin/busybox echo hello >/dev/null 2>&1 &); done")
+		for _, port := range []int{5432, 8080} {
+			h.must(db, fmt.Sprintf("(nc -ll -p %d -e /bin/busybox echo hello >/dev/null 2>&1 &); "+
+				"until cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q :%04X.*:0000.0A; do sleep 1; done", port, port))
+		}
 		for from, reaches := range map[string]map[string]bool{
 			"web1": {"5432": true, "8080": true}, "web2": {"5432": false, "8080": true},
 		} {
@@ -173,24 +190,36 @@ func (h *hosts) listens() {
 	}
 }
 
-// migrates moves web1 there and back while the others are pinged by it and ping it.
+// migrates moves web1 there and back while it is pinged. On OVN it is away for not
+// much longer than on the Linux bridge.
 func (h *hosts) migrates() {
 	ctx := h.t.Context()
 	for _, to := range []int{1, 0} {
-		from := ovnPlaces["web1"]
-		ping, err := h.Hosts[1].StartPing(ctx, "db2", netip.MustParseAddr(ovnAddress("web1")), 50*time.Millisecond)
-		if err != nil {
-			h.t.Fatal(err)
+		from := h.places["web1"]
+		var pings []*lab.GuestPing
+		for _, address := range []string{plainAddress["web1"], ovnAddress("web1")} {
+			ping, err := h.Hosts[1].StartPing(ctx, "db2", netip.MustParseAddr(address), 50*time.Millisecond)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			pings = append(pings, ping)
 		}
 		if err := h.Hosts[from].Migrate(ctx, "web1", h.Hosts[to]); err != nil {
 			h.t.Fatal(err)
 		}
-		ovnPlaces["web1"] = to
-		loss, err := h.Hosts[1].StopPing(ctx, ping)
-		if err != nil || loss.Gap > 2*time.Second {
-			h.t.Errorf("while web1 moved to %s: %v, %v", h.Hosts[to].Name, loss, err)
+		h.places["web1"] = to
+		var losses []lab.PingLoss
+		for _, ping := range pings {
+			loss, err := h.Hosts[1].StopPing(ctx, ping)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			losses = append(losses, loss)
 		}
-		h.t.Logf("while web1 moved to %s: %v", h.Hosts[to].Name, loss)
+		if bridge, ovn := losses[0].Gap, losses[1].Gap; bridge > 3*time.Second || ovn > bridge+time.Second {
+			h.t.Errorf("while web1 moved to %s: Linux bridge %v, OVN %v", h.Hosts[to].Name, losses[0], losses[1])
+		}
+		h.t.Logf("while web1 moved to %s: Linux bridge %v, OVN %v", h.Hosts[to].Name, losses[0], losses[1])
 		h.allTalk()
 		h.spoofs()
 	}

@@ -3,7 +3,8 @@
 # Copyright The virt-vnet Authors
 #
 # Installs what building, the lab and the tests need and what is missing, from
-# Debian's own packages. Run as root: make demo and make test do.
+# Debian's own packages, and those of more lists if any are given. Run as root:
+# make demo and make test do.
 set -eu
 
 here=$(dirname "$0")
@@ -26,7 +27,7 @@ not_taken() {
 }
 
 missing=
-for package in $(awk '!/^#/ && NF { print $1 }' "$here/../internal/lab/packages.txt" "$here/packages.txt" | sort -u); do
+for package in $(awk '!/^#/ && NF { print $1 }' "$here/../internal/lab/packages.txt" "$here/packages.txt" "$@" | sort -u); do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 untaken=$(not_taken)

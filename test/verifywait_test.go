@@ -45,6 +45,7 @@ func TestVerifyWaits(t *testing.T) {
 		}
 	})
 	t.Run("libvirtd is gone", func(t *testing.T) { goneMidRun(t, h) })
+	t.Run("libvirtd hangs", func(t *testing.T) { hangingMidRun(t, h) })
 	t.Run("checked after the start", func(t *testing.T) { checkedAfterStart(t, h) })
 	t.Run("bundle", func(t *testing.T) { bundled(t, h) })
 }
@@ -119,6 +120,23 @@ func goneMidRun(t *testing.T, h *host) {
 	}
 }
 
+// hangingMidRun stops libvirtd in the middle of a run, which then ends.
+func hangingMidRun(t *testing.T, h *host) {
+	uri := between(t, 2, func() {
+		if err := h.Libvirtd().Pause(); err != nil {
+			t.Error(err)
+		}
+	})
+	began := time.Now()
+	stdout, stderr, code := h.run("-c", uri, "verify", "-o", "json")
+	if code != 6 || !strings.Contains(stdout, "does it hang?") {
+		t.Errorf("exit code %d after %v, want 6\n%s%s", code, time.Since(began), stdout, stderr)
+	}
+	if err := h.Libvirtd().Resume(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // checkedAfterStart calls the hook as libvirt does when a guest's CPUs run. A real
 // systemd then runs the unit as it will be installed, but for the paths. It sees
 // processes of its own PID namespace only, so that the hook must run there.
@@ -169,6 +187,19 @@ func checkedAfterStart(t *testing.T, h *host) {
 	if got := result(); got != "success 0" {
 		t.Errorf("a healthy guest: %s\n%s", got, readAll(t, out))
 	}
+	limits := filepath.Join(lab.UnitDir, hooks.CheckUnit+".d", "limits.conf")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(limits), 0o755),
+		os.WriteFile(limits, []byte("[Service]\nCapabilityBoundingSet=~CAP_NET_RAW\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	h.systemctl(t, "daemon-reload")
+	if got := result(); got != "success 6" {
+		t.Errorf("a guest that cannot be probed: %s\n%s", got, readAll(t, out))
+	}
+	if err := os.Remove(limits); err != nil {
+		t.Fatal(err)
+	}
+	h.systemctl(t, "daemon-reload")
 	h.vsctl("set", "port", h.device("web1", "red"), "tag=99")
 	if got := result(); got != "exit-code 4" || !strings.Contains(readAll(t, out), "WRONG_VLAN") {
 		t.Errorf("a guest in the wrong VLAN: %s\n%s", got, readAll(t, out))

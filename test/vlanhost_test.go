@@ -58,6 +58,7 @@ func TestVLANHost(t *testing.T) {
 		"TestVLANHost/other_VLAN_hears_nothing",
 		"TestVLANHost/VLAN_1_is_never_heard",
 		"TestVLANHost/verify_proves_it",
+		"TestVLANHost/faults_of_VLANs_are_named",
 		"TestVLANHost/nothing_is_left",
 	})
 }
@@ -85,6 +86,7 @@ func insideVLANHost(t *testing.T) {
 	t.Run("other VLAN hears nothing", func(t *testing.T) { otherVLAN(t, h) })
 	t.Run("verify proves it", func(t *testing.T) { verifyProves(t, h) })
 	t.Run("never seen in another VLAN", func(t *testing.T) { neverElsewhere(t, ports, events()) })
+	t.Run("faults of VLANs are named", func(t *testing.T) { vlanFaults(t, h, ports) })
 	t.Run("nothing is left", func(t *testing.T) {
 		takeBack(t, h)
 		bridgeAsBefore(t, ports)

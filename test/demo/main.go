@@ -32,6 +32,7 @@ const limit = 5 * time.Minute
 const page = "bin/demo-report.html"
 
 func main() {
+	_ = os.Remove(page) // of an earlier demo, if there was one
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	inside, code, err := lab.Enter(ctx)

@@ -156,7 +156,11 @@ func (s *ovnStory) check(ctx context.Context) error {
 	if err := os.WriteFile(s.Hosts[1].Path(site), text, 0o644); err != nil {
 		return err
 	}
-	return s.on(ctx, s.Hosts[1], codeOK, "virt-vnet", "verify", "--write", "html="+page)()
+	path, err := filepath.Abs(page) // what runs on a host begins in its root
+	if err != nil {
+		return err
+	}
+	return s.on(ctx, s.Hosts[1], codeOK, "virt-vnet", "verify", "--write", "html="+path)()
 }
 
 // on runs a command on a host.

@@ -6,5 +6,7 @@
 // the program as a user would, and heal the fault, where that can be by the very
 // command that the finding names.
 //
+// Faults of a Linux bridge's VLANs need Debian's kernel, and are in TestVLANHost.
+//
 // To add a fault, add an entry to the table in table_test.go.
 package faults

@@ -100,21 +100,35 @@ func TestFaults(t *testing.T) {
 
 // run injects the fault, looks at what verify says, and heals it.
 func (f fault) run(t *testing.T, s *site) row {
+	lap := stopwatch()
 	f.inject(t, s)
-	started := time.Now()
+	injecting := lap()
 	report := s.verify(t)
-	t.Logf("verify took %v", time.Since(started).Round(10*time.Millisecond))
+	verifying := lap()
 	found := f.check(t, s, report)
 	if t.Failed() {
 		t.Logf("injected: %s\n%s", f.name, brief(report))
 	}
 	s.sick = true
+	lap()
 	f.mend(t, s, found)
+	mending := lap()
 	healed := s.settle(t)
+	t.Logf("injected in %v, verified in %v, mended in %v, healthy again after %v", injecting, verifying, mending, lap())
 	if s.sick = healed.Verdict() != verify.VerdictPass; s.sick {
 		t.Errorf("healed, and verify does not pass:\n%s", brief(healed))
 	}
 	return newRow(f, report)
+}
+
+// stopwatch returns a function that says how long ago it was last called.
+func stopwatch() func() time.Duration {
+	last := time.Now()
+	return func() time.Duration {
+		took := time.Since(last).Round(10 * time.Millisecond)
+		last = time.Now()
+		return took
+	}
 }
 
 // mend heals the fault, where possible by what the finding says will help.
@@ -157,14 +171,16 @@ func (f fault) check(t *testing.T, s *site, r verify.Report) verify.Problem {
 			t.Errorf("blames %v, want %v", blamed, f.blames)
 		}
 	}
-	f.checkOthers(t, r, found.Rung != "")
+	f.checkOthers(t, r, found)
 	return found
 }
 
 // checkOthers wants everybody that the fault does not concern to pass, and those
-// that it does to fail where it is of a NIC and not of what is between two.
-func (f fault) checkOthers(t *testing.T, r verify.Report, ofNIC bool) {
+// that it does to fail where it is of a NIC and not of what is between two. What the
+// spec expects passes, or does not because of what was found.
+func (f fault) checkOthers(t *testing.T, r verify.Report, found verify.Problem) {
 	t.Helper()
+	ofNIC := found.Rung != ""
 	for _, n := range r.NICs {
 		want := verify.StatusPass
 		if ofNIC && slices.Contains(f.blames, n.String()) {
@@ -178,6 +194,11 @@ func (f fault) checkOthers(t *testing.T, r verify.Report, ofNIC bool) {
 		concerned := slices.Contains(f.blames, p.From.String()) || slices.Contains(f.blames, p.To.String())
 		if !concerned && p.Status != verify.StatusPass {
 			t.Errorf("%s to %s: %s %s", p.From, p.To, p.Status, p.Reason)
+		}
+	}
+	for _, c := range r.Checks {
+		if c.Status != verify.StatusPass && c.Cause != found.Code+": "+found.Subject {
+			t.Errorf("%s: %s %s, because of %q", c.Name, c.Status, c.Reason, c.Cause)
 		}
 	}
 }

@@ -115,7 +115,10 @@ func (s *site) build(ctx context.Context) error {
 	if _, err := s.Vsctl(ctx, "add-port", "ovs0", "up1", "--", "add-port", "tor0", "far1"); err != nil {
 		return err
 	}
-	for _, line := range []string{startDHCP, startDNS, "ip -n gw-lan addr add 10.0.10.2/24 dev eth0"} {
+	for _, line := range []string{
+		startDHCP, startDNS, "ip -n gw-lan addr add 10.0.10.2/24 dev eth0",
+		"ip link add link eth1 name eth1-host type macvlan mode bridge", besideMacvtap,
+	} {
 		if _, err := shell(ctx, line); err != nil {
 			return err
 		}
@@ -131,8 +134,11 @@ const (
 	startDHCP = "ip netns exec gw-pool dnsmasq --conf-file=/dev/null --pid-file=/run/faults-dhcp.pid --dhcp-leasefile=/run/faults-dhcp.leases" +
 		" --port=0 --interface=eth0 --bind-interfaces --dhcp-range=10.0.13.10,10.0.13.20,1h" +
 		" --dhcp-host=52:54:00:00:13:11,10.0.13.11 --dhcp-host=52:54:00:00:13:12,10.0.13.12"
-	stopDHCP  = "kill $(cat /run/faults-dhcp.pid)"
-	startHTTP = "httpd -p 80 -h /proc"
+	stopDHCP = "kill $(cat /run/faults-dhcp.pid)"
+	// besideMacvtap gives the host its address among the guests of the network
+	// edge, on a macvlan that is there.
+	besideMacvtap = "ip addr add 10.0.50.9/24 dev eth1-host; ip link set eth1-host up"
+	startHTTP     = "httpd -p 80 -h /proc"
 	// askDHCP takes the address of app1 in the network pool away. The guest asks
 	// for it every other second until hasDHCP.
 	hasDHCP = "until ip addr show dev eth2 | grep -q 'inet '; do sleep 1; done"

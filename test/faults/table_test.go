@@ -106,6 +106,13 @@ func ofAddresses() []fault {
 			heal: all(in("web1", "ip link set eth1 up"), sh("ip -n rogue addr flush dev eth0")),
 		},
 		{
+			name: "gateway answers for everybody",
+			inject: sh("ip netns exec gw-lan sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.eth0.proxy_arp_pvlan=1" +
+				" net.ipv4.neigh.eth0.proxy_delay=0"),
+			code: verify.CodeAddressConflict, subject: "network lan", blames: []string{"db1 (lan)", "web1 (lan)"},
+			heal: sh("ip netns exec gw-lan sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.eth0.proxy_arp_pvlan=0"),
+		},
+		{
 			name:   "IPv6 address missing in the guest",
 			inject: in("web2", "ip -6 addr del fd00:60::12/64 dev eth2"),
 			code:   verify.CodeNoND, subject: "guest web2, NIC {web2/six}", blames: []string{"web2 (six)"},
@@ -146,6 +153,12 @@ func ofPorts() []fault {
 			name:   "tap taken off Open vSwitch",
 			inject: sh("ovs-vsctl del-port {web2/red}"),
 			code:   verify.CodeWrongBridge, subject: "guest web2, NIC {web2/red}", blames: []string{"web2 (red)"},
+			fixes: true,
+		},
+		{
+			name:   "port that Open vSwitch does not take up",
+			inject: sh("ovs-vsctl --no-wait set interface {web2/red} type=bogus; ovs-vsctl --timeout=5 wait-until interface {web2/red} ofport=-1"),
+			code:   verify.CodePortRefused, subject: "guest web2, NIC {web2/red}", blames: []string{"web2 (red)"},
 			fixes: true,
 		},
 		{
@@ -242,6 +255,12 @@ func ofVLANs() []fault {
 			code:   verify.CodeGatewayUnreachable, subject: "network red", blames: []string{"web1 (red)", "web2 (red)"},
 			heal: sh("ip -n gw-red link set eth0 up"),
 		},
+		{
+			name:   "gateway answers nobody",
+			inject: sh("ip netns exec gw-honest sysctl -qw net.ipv4.conf.eth0.arp_ignore=8"),
+			code:   verify.CodeGatewayUnreachable, subject: "network honest", blames: []string{"app1 (honest)", "app2 (honest)"},
+			heal: sh("ip netns exec gw-honest sysctl -qw net.ipv4.conf.eth0.arp_ignore=0"),
+		},
 	}
 }
 
@@ -264,7 +283,7 @@ func ofSwitches() []fault {
 		},
 		{
 			name:   "port not yet let through by spanning tree",
-			inject: sh("ip link set br1 type bridge forward_delay 600 stp_state 1", "ip link set {app1/apart} down; ip link set {app1/apart} up"),
+			inject: sh("ip link set br1 type bridge forward_delay 300 stp_state 1", "ip link set {app1/apart} down; ip link set {app1/apart} up"),
 			code:   verify.CodeSTPBlocked, subject: "guest app1, NIC {app1/apart}", blames: []string{"app1 (apart)"},
 			fixes: true, heal: sh("ip link set br1 type bridge stp_state 0"),
 		},
@@ -401,6 +420,12 @@ func ofServices() []fault {
 			inject: sh("ip -n gw-lan addr del 10.0.10.2/24 dev eth0"),
 			code:   verify.CodeUnreachable, subject: "web1/lan reach 10.0.10.2", blames: []string{"web1 (lan)"},
 			heal: sh("ip -n gw-lan addr add 10.0.10.2/24 dev eth0"),
+		},
+		{
+			name:   "host's address on the device below a macvtap",
+			inject: sh("ip link del eth1-host", "ip addr add 10.0.50.9/24 dev eth1"),
+			code:   verify.CodeMacvtapHost, subject: "db2/edge reach 10.0.50.9", blames: []string{"db2 (edge)"},
+			fixes: true, heal: sh("ip addr del 10.0.50.9/24 dev eth1", besideMacvtap),
 		},
 		{
 			name: "router between networks that must not meet",
