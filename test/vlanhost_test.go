@@ -18,15 +18,15 @@ import (
 // vlanExample needs a kernel with VLAN filtering bridges.
 const vlanExample = "../examples/linux-bridge-vlans"
 
-// vlanHostLimit is some five times what TestVLANHost takes on an idle machine.
+// vlanHostLimit is some seven times what TestVLANHost takes on an idle machine.
 const vlanHostLimit = 12 * time.Minute
 
 // TestVLANHost is the whole product on the host that it is for: libvirtd, our
 // hook and three real guests on a Linux bridge that filters VLANs, as the README
-// of the example has it: plan, apply, hooks, boot, verify, and all taken back. Where the
-// machine's kernel has no such bridge it runs itself again on Debian's, in a
-// virtual machine with the machine's files, where guests are emulated twice.
-// What it proves there is in vlanport_test.go.
+// of the example has it: plan, apply, hooks, boot, verify, and all taken back.
+// Where the machine's kernel has no such bridge it runs itself again on Debian's,
+// in a virtual machine with the machine's files. What it proves there is in
+// vlanport_test.go.
 func TestVLANHost(t *testing.T) {
 	if vm.Inside() {
 		insideVLANHost(t)

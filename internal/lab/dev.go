@@ -21,8 +21,11 @@ import (
 // shared it would open each other's /dev/tapN.
 func mountDev() error {
 	nodes := map[string]uint64{}
-	// No kvm: guests are emulated everywhere, and libvirt probes QEMU once, not twice.
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun", "vhost-net"} {
+	names := []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun", "vhost-net"}
+	if virtType() == "kvm" { // else libvirt would probe QEMU twice
+		names = append(names, "kvm")
+	}
+	for _, name := range names {
 		var st syscall.Stat_t
 		if err := syscall.Stat("/dev/"+name, &st); err == nil {
 			nodes[name] = st.Rdev

@@ -25,7 +25,7 @@
 // the test, and a chassis on every host.
 //
 // Out of scope: fabric switches, kernel features that the machine's kernel lacks
-// (a guest kernel can stand in for them), KVM, and any judgement about the
-// network: the lab only builds it and gives independent ways to look at it
-// ([Lab.Exec], [Station.Ping]).
+// (a guest kernel can stand in for them), and any judgement about the network:
+// the lab only builds it and gives independent ways to look at it ([Lab.Exec],
+// [Station.Ping]).
 package lab

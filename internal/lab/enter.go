@@ -48,7 +48,8 @@ const killDelay = 5 * time.Second
 //
 // Inside, these are private: /run, /dev, /proc, /sys, copy-on-write views of
 // /etc, /var/lib, /var/log and /var/cache, and empty directories in the places
-// where libvirt, Open vSwitch and virt-vnet keep their files. /dev has no kvm.
+// where libvirt, Open vSwitch and virt-vnet keep their files. /dev has kvm only
+// with [KVMEnv].
 //
 // The error wraps [ErrUnavailable] when this machine or user cannot have a lab
 // at all.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,9 +20,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Guest is a virtual machine of the lab: one emulated CPU, 128 MiB, Debian's
-// kernel, busybox. It answers ARP, ND and ping by itself, and runs commands
-// (see [Lab.Exec]).
+// Guest is a virtual machine of the lab: one CPU, 128 MiB, Debian's kernel,
+// busybox. It answers ARP, ND and ping by itself, and runs commands (see
+// [Lab.Exec]).
 type Guest struct {
 	Name string
 
@@ -165,7 +166,7 @@ func (n NIC) OVS() bool {
 }
 
 // kernelOptions leave out what a guest does not need: a fifth of what its kernel
-// has to do, which shows where it is emulated twice.
+// has to do, which shows where it is emulated.
 const kernelOptions = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable rodata=off noreplace-smp" +
 	" cryptomgr.notests lsm=capability initcall_blacklist=ima_init,init_evm,load_system_certificate_list"
 
@@ -238,8 +239,16 @@ func (g *Guest) domainXML(k kernel) (string, error) {
 	}
 	return expand(domainTemplate, struct {
 		*Guest
-		Kernel, Initrd, Cmdline, Console, Socket string
-	}{g, k.boot, initrd, g.cmdline(k.load(g.drivers())), consolePath(g.Name), socketPath(g.Name)})
+		Type, Kernel, Initrd, Cmdline, Console, Socket string
+	}{g, virtType(), k.boot, initrd, g.cmdline(k.load(g.drivers())), consolePath(g.Name), socketPath(g.Name)})
+}
+
+// virtType is how libvirt runs guests: "kvm", or "qemu", which emulates.
+func virtType() string {
+	if os.Getenv(KVMEnv) == "1" {
+		return "kvm"
+	}
+	return "qemu"
 }
 
 // InterfaceXML returns the <interface> element that the lab would define for

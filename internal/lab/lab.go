@@ -85,7 +85,7 @@ func (l *Lab) start(ctx context.Context, opts Options) error {
 		// This, like the kernel above, is what the first guest would wait for:
 		// libvirt finds out about QEMU. Errors are left to that guest to report.
 		l.background.Go(func() {
-			_, _ = l.Virsh(context.WithoutCancel(ctx), "domcapabilities", "--virttype", "qemu")
+			_, _ = l.Virsh(context.WithoutCancel(ctx), "domcapabilities", "--virttype", virtType())
 		})
 	}
 	return nil

@@ -20,6 +20,11 @@ const RequireEnv = "VIRT_VNET_REQUIRE_LAB"
 // limit of the lab is as many times longer, and so are the pauses in its waits.
 const PatienceEnv = "VIRT_VNET_LAB_PATIENCE"
 
+// KVMEnv names the environment variable which, set to 1, has guests run by KVM.
+// They are emulated without it, as not every /dev/kvm is good for guests: in a
+// virtual machine it may be there, and guests hang.
+const KVMEnv = "VIRT_VNET_LAB_KVM"
+
 // patient returns the limit on this machine of what is over within limit on a
 // usual one.
 func patient(limit time.Duration) time.Duration {

@@ -9,12 +9,12 @@
 // more than Go test binaries ([Build] makes them), busybox, ip, bridge, tc and
 // nft: it is for the tests of one package. That of [RunOnHostFiles] has all files
 // of this machine, libvirtd and QEMU with them, so that a whole lab can be
-// started in it; its guests, emulated twice, are some twenty times slower. [Parse]
-// tells what became of each test in either.
+// started in it, whose guests run by KVM on the emulated CPU. [Parse] tells what
+// became of each test in either.
 //
 // Nothing of the machine is changed, and nothing is left: the files are in a
 // directory of the caller's, and the kernel kills QEMU when the process that
 // started it dies.
 //
-// Out of scope: network cards, KVM, kernels other than the newest installed one.
+// Out of scope: network cards, KVM for these machines themselves, kernels other than the newest installed one.
 package vm

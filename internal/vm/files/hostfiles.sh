@@ -24,6 +24,7 @@ echo /sbin/load >/proc/sys/kernel/modprobe
 
 . /command.sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-export VIRT_VNET_LAB_PATIENCE=6 # a lab in here is emulated twice
+export VIRT_VNET_LAB_KVM=1      # that of this virtual machine's emulated CPU
+export VIRT_VNET_LAB_PATIENCE=6 # all of a lab in here is emulated
 # shellcheck disable=SC2016 # for the shell inside
 try "${2##*/}" chroot . /bin/sh -c 'cd "$0" && exec "$@"' "$@"
