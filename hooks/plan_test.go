@@ -6,6 +6,7 @@ package hooks_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,8 +200,48 @@ func TestPlanAllOpensOnce(t *testing.T) {
 		d, err := open(ctx, sw)
 		return examined{d, &examinations}, err
 	}
-	plans, err := s.PlanAll(t.Context(), guests)
-	if err != nil || len(plans) != 3 || opened != 1 || examinations != 3 {
-		t.Errorf("%d plans, opened %d times, examined %d times, %v", len(plans), opened, examinations, err)
+	plans := s.PlanAll(t.Context(), guests)
+	if len(plans) != 3 || opened != 1 || examinations != 3 {
+		t.Errorf("%d plans, opened %d times, examined %d times", len(plans), opened, examinations)
+	}
+	for _, p := range plans {
+		if p.Err != nil {
+			t.Errorf("guest %s: %v", p.Guest, p.Err)
+		}
+	}
+}
+
+// A switch that does not answer is asked once, whatever it is that fails, and
+// the plan of each guest on it says so. Guests on other switches have theirs.
+func TestPlanAllUnreachable(t *testing.T) {
+	for _, what := range []string{"open", "observe"} {
+		t.Run(what, func(t *testing.T) {
+			s := newSite(t)
+			guests := many(3)
+			guests[1].NICs[0].Network = "lan"
+			s.plug(map[string]string{"tap0": "ovs0", "tap1": "br0", "tap2": "ovs0"})
+			asked := 0
+			open := s.Open
+			s.Open = func(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) {
+				if sw.Name == "ovs0" && what == "open" {
+					asked++
+					return nil, switchcfg.ErrUnreachable
+				}
+				return open(ctx, sw)
+			}
+			s.switches["ovs0"].onObserve = func(int) error { return switchcfg.ErrUnreachable }
+			for i, p := range s.PlanAll(t.Context(), guests) {
+				lost := i != 1
+				if lost != errors.Is(p.Err, switchcfg.ErrUnreachable) || lost == (p.Err == nil) {
+					t.Errorf("guest %s: error %v", p.Guest, p.Err)
+				}
+				if nic := p.NICs[0]; lost != (nic.Note != "") || lost == (len(nic.Changes) > 0) {
+					t.Errorf("guest %s: %+v", p.Guest, nic)
+				}
+			}
+			if asked += s.switches["ovs0"].observed; asked != 1 {
+				t.Errorf("asked %d times", asked)
+			}
+		})
 	}
 }

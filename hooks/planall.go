@@ -5,8 +5,6 @@ package hooks
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 
@@ -15,45 +13,52 @@ import (
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
-// PlanAll is [Wirer.Plan] for many guests. It opens each switch once and takes
-// one look at it. The first error ends it.
-func (w *Wirer) PlanAll(ctx context.Context, doms []libvirtnet.Domain) (plans []GuestPlan, err error) {
+// Planned is what [Wirer.PlanAll] found out about one guest.
+type Planned struct {
+	GuestPlan
+	Err error // why a part of it is missing
+}
+
+// PlanAll is [Wirer.Plan] for many guests, in their order. It opens each switch
+// once and takes one look at it, also where that fails.
+func (w *Wirer) PlanAll(ctx context.Context, doms []libvirtnet.Domain) []Planned {
 	var opened []*onlooker
-	defer func() {
-		for _, o := range opened {
-			err = errors.Join(err, o.Driver.Close())
-		}
-	}()
 	once := *w
 	once.Open = func(ctx context.Context, sw vnet.Switch) (switchcfg.Driver, error) {
 		same := func(o *onlooker) bool { return reflect.DeepEqual(o.sw, sw) }
-		if i := slices.IndexFunc(opened, same); i >= 0 {
-			return opened[i].examining(), nil
+		i := slices.IndexFunc(opened, same)
+		if i < 0 {
+			o := &onlooker{sw: sw}
+			o.Driver, o.err = w.Open(ctx, sw)
+			i, opened = len(opened), append(opened, o)
 		}
-		driver, err := w.Open(ctx, sw)
-		if err != nil {
-			return nil, err
+		if opened[i].Driver == nil {
+			return nil, opened[i].err
 		}
-		o := &onlooker{Driver: driver, sw: sw}
-		opened = append(opened, o)
-		return o.examining(), nil
+		return opened[i].examining(), nil
 	}
-	for _, dom := range doms {
-		plan, err := once.Plan(ctx, dom)
-		if err != nil {
-			return plans, fmt.Errorf("guest %s: %w", dom.Name, err)
-		}
-		plans = append(plans, plan)
+	plans := make([]Planned, len(doms))
+	for i, dom := range doms {
+		plans[i].GuestPlan, plans[i].Err = once.Plan(ctx, dom)
 	}
-	return plans, nil
+	for _, o := range opened {
+		if o.Driver == nil {
+			continue
+		}
+		if err := o.Driver.Close(); err != nil {
+			w.log().Warn("plan of all guests", "switch", o.sw.Name, "error", err)
+		}
+	}
+	return plans
 }
 
 // onlooker is a driver that looks at all ports of its switch at the first look,
 // and at none of them again. It stays open.
 type onlooker struct {
-	switchcfg.Driver
-	sw   vnet.Switch
-	seen *switchcfg.State
+	switchcfg.Driver // nil if it cannot be opened
+	sw               vnet.Switch
+	seen             *switchcfg.State
+	err              error // of opening it, or of the look at all ports
 }
 
 // examining is the onlooker as an [switchcfg.Examiner], if its driver is one.
@@ -70,12 +75,13 @@ func (o *onlooker) examining() switchcfg.Driver {
 
 // Observe implements [switchcfg.Driver].
 func (o *onlooker) Observe(ctx context.Context, scope switchcfg.Scope) (switchcfg.State, error) {
-	if o.seen == nil {
-		all, err := o.Driver.Observe(ctx, switchcfg.Scope{})
-		if err != nil {
-			return switchcfg.State{}, err
-		}
+	if o.seen == nil && o.err == nil {
+		var all switchcfg.State
+		all, o.err = o.Driver.Observe(ctx, switchcfg.Scope{})
 		o.seen = &all
+	}
+	if o.err != nil {
+		return switchcfg.State{}, o.err
 	}
 	some := part(*o.seen, scope.Devices)
 	missing := func(device string) bool { _, seen := some.Ports[device]; return !seen }

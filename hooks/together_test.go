@@ -174,14 +174,17 @@ func TestRepairAll(t *testing.T) {
 			if m.opened != 0 {
 				t.Errorf("%d drivers left open", m.opened)
 			}
-			plans, err := s.PlanAll(t.Context(), guests)
-			if good := test.name == "all is well"; good && (err != nil || len(plans) != count || m.opened != 0) {
-				t.Errorf("plan: %v, %v", plans, err)
-			}
-			for i, plan := range plans {
-				if one, err := s.Plan(t.Context(), guests[i]); err != nil || !reflect.DeepEqual(one, plan) {
+			for i, plan := range s.PlanAll(t.Context(), guests) {
+				one, err := s.Plan(t.Context(), guests[i])
+				if !reflect.DeepEqual(one, plan.GuestPlan) || fmt.Sprint(err) != fmt.Sprint(plan.Err) {
 					t.Errorf("plan: %+v, alone %+v, %v", plan, one, err)
 				}
+				if test.name == "all is well" && err != nil {
+					t.Errorf("plan: %v", err)
+				}
+			}
+			if m.opened != 0 {
+				t.Errorf("%d drivers left open by plans", m.opened)
 			}
 			m.applies = 0
 			checkRepaired(t, s.RepairAll(t.Context(), guests), 0, test.bad, test.want)

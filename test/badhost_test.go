@@ -89,8 +89,14 @@ func TestHostThatCannot(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, stderr)
 		}
 		nothingApplied(t, h)
-		stdout, stderr, code := h.run("repair")
-		if code != 0 || stdout != "" || !strings.HasPrefix(stderr, "virt-vnet: stale ports are not known: switch ovs0: ") {
+		// The plan of all else is there.
+		stdout, stderr, code := h.run("plan")
+		if code != 1 || !strings.Contains(stdout, "\nnetwork ") || strings.Contains(stdout, "nothing to change") ||
+			!strings.HasPrefix(stderr, "virt-vnet: switch ovs0: ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("plan: exit code %d:\n%s%s", code, stdout, stderr)
+		}
+		stdout, stderr, code = h.run("repair")
+		if code != 0 || stdout != "" || !strings.HasPrefix(stderr, "virt-vnet: warning: stale ports are not known: switch ovs0: ") {
 			t.Errorf("repair: exit code %d:\n%s%s", code, stdout, stderr)
 		}
 		if _, stderr, code := h.run("repair", "--prune"); code != 1 || !strings.Contains(stderr, "switch ovs0: ") {

@@ -27,6 +27,9 @@ func listCommand(std stdio) *cli.Command {
 					if err != nil {
 						return err
 					}
+					for _, err := range list.lacks {
+						warn(std, "%v", err)
+					}
 					if c.String("output") == "json" {
 						return writeJSON(std.out, list.records())
 					}
@@ -52,6 +55,7 @@ func listCommand(std stdio) *cli.Command {
 type listing struct {
 	header []string
 	rows   [][]string
+	lacks  []error // why rows are missing
 }
 
 func (l listing) records() []map[string]string {
@@ -173,8 +177,12 @@ func listPorts(ctx context.Context, s *site) (listing, error) {
 		return list, err
 	}
 	for _, sw := range s.topology.Switches {
-		for _, stale := range s.stale(ctx, sw, running(guests)) {
-			list.rows = append(list.rows, staleRow(stale.Port))
+		stale, err := s.stale(ctx, sw, running(guests))
+		if err != nil {
+			list.lacks = append(list.lacks, err)
+		}
+		for _, p := range stale {
+			list.rows = append(list.rows, staleRow(p.Port))
 		}
 	}
 	return list, nil

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -60,11 +61,11 @@ func planCommand(std stdio) *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			return withSites(c, std, func(_ *config.Spec, s *site, std stdio) error {
-				plan, err := s.plan(c.Context)
+				plan, failed, err := s.plan(c.Context)
 				if err != nil {
 					return err
 				}
-				if err := writePlan(c, std, plan); err != nil {
+				if err := errors.Join(writePlan(c, std, plan, failed == nil), failed); err != nil {
 					return err
 				}
 				if c.Bool("detailed-exitcode") && plan.pending() {
@@ -76,45 +77,47 @@ func planCommand(std stdio) *cli.Command {
 	}
 }
 
-// plan compares the spec with libvirt and with the ports of running guests.
-func (s *site) plan(ctx context.Context) (sitePlan, error) {
-	plan := sitePlan{
+// plan compares the spec with libvirt, the switches and the ports of running
+// guests. What failed is why a part of the plan is missing.
+func (s *site) plan(ctx context.Context) (plan sitePlan, failed, err error) {
+	plan = sitePlan{
 		Version: planVersion, Host: s.host,
 		Switches: []switchPlan{}, Logical: []logicalPlan{}, Networks: []networkPlan{}, Guests: []hooks.GuestPlan{},
 	}
 	changes, err := s.changesFor(s.topology.Networks)
 	if err != nil {
-		return plan, err
+		return plan, nil, err
 	}
 	defined, err := s.conn.Networks(ctx)
 	if err != nil {
-		return plan, err
+		return plan, nil, err
 	}
 	guests, err := s.guests(ctx)
 	if err != nil {
-		return plan, err
+		return plan, nil, err
 	}
+	var errSwitches, errLogical, errNetworks, errGuests error
 	if s.local {
-		if plan.Switches, err = s.switchPlans(ctx, defined, running(guests)); err != nil {
-			return plan, err
-		}
+		plan.Switches, errSwitches = s.switchPlans(ctx, defined, running(guests))
 	}
-	if plan.Logical, err = s.logicalPlans(ctx); err != nil {
-		return plan, err
-	}
+	plan.Logical, errLogical = s.logicalPlans(ctx)
 	for _, c := range changes {
 		n, err := s.networkPlan(c, defined)
 		if err != nil {
-			return plan, err
+			errNetworks = errors.Join(errNetworks, err)
+			continue
 		}
 		plan.Networks = append(plan.Networks, n)
 	}
-	if !s.local {
-		return plan, nil
+	if s.local {
+		var byCause causes
+		for _, p := range s.wirer.PlanAll(ctx, running(guests)) {
+			plan.Guests = append(plan.Guests, p.GuestPlan)
+			byCause.add(p.Guest, p.Err)
+		}
+		errGuests = byCause.error()
 	}
-	all, err := s.wirer.PlanAll(ctx, running(guests))
-	plan.Guests = append(plan.Guests, all...)
-	return plan, err
+	return plan, errors.Join(errSwitches, errLogical, errNetworks, errGuests), nil
 }
 
 // networkPlan compares one network with those that libvirt has.
@@ -160,7 +163,8 @@ func (p sitePlan) pending() bool {
 		})
 }
 
-func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
+// writePlan prints the plan. One that is not whole is never said to be empty.
+func writePlan(c *cli.Context, std stdio, plan sitePlan, whole bool) error {
 	if c.String("output") == "json" {
 		return writeJSON(std.out, plan)
 	}
@@ -189,7 +193,7 @@ func writePlan(c *cli.Context, std stdio, plan sitePlan) error {
 	for _, g := range plan.Guests {
 		writeGuestPlan(std, g, false)
 	}
-	if !plan.pending() {
+	if whole && !plan.pending() {
 		fmt.Fprintln(std.out, "nothing to change")
 	}
 	return nil

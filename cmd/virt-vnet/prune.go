@@ -27,17 +27,19 @@ func running(guests []virtapi.Guest) []libvirtnet.Domain {
 	return list
 }
 
-// stale are the stale ports of a switch. Of one that does not answer none are
-// known, and whoever needs it says so.
-func (s *site) stale(ctx context.Context, sw vnet.Switch, running []libvirtnet.Domain) []hooks.Stale {
+// stale are the stale ports of a switch, of which one that is not there has none.
+func (s *site) stale(ctx context.Context, sw vnet.Switch, running []libvirtnet.Domain) ([]hooks.Stale, error) {
 	if !s.local {
-		return nil
+		return nil, nil
 	}
 	list, err := s.wirer.Stale(ctx, sw, running)
-	if err != nil {
-		s.log.Info("stale ports are not known", "switch", sw.Name, "error", err)
+	if errors.Is(err, switchcfg.ErrNoSwitch) {
+		return nil, nil
 	}
-	return list
+	if err != nil {
+		return nil, fmt.Errorf("stale ports are not known: %w", err)
+	}
+	return list, nil
 }
 
 // staleFix says when and how the port can be removed.
@@ -66,7 +68,7 @@ func (s *site) prune(ctx context.Context, std stdio, remove bool) (count int, er
 			errs = append(errs, err)
 		default:
 			count++
-			fmt.Fprintf(std.err, "virt-vnet: stale ports are not known: %v\n", err)
+			warn(std, "stale ports are not known: %v", err)
 		}
 		for _, p := range list {
 			count++

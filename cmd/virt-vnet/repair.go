@@ -84,11 +84,9 @@ func (s *site) repair(ctx context.Context, std stdio, match func(libvirtnet.Doma
 			running = append(running, g.Domain)
 		}
 	}
-	var errs []error
+	var byCause causes
 	for _, r := range s.wirer.RepairAll(ctx, running) {
-		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("guest %s: %w", r.Guest.Name, r.Err))
-		}
+		byCause.add(r.Guest.Name, r.Err)
 		for _, plan := range r.Changed {
 			changed += len(plan.Changes)
 			for line := range strings.Lines(plan.String()) {
@@ -96,7 +94,7 @@ func (s *site) repair(ctx context.Context, std stdio, match func(libvirtnet.Doma
 			}
 		}
 	}
-	return changed, errors.Join(errs...)
+	return changed, byCause.error()
 }
 
 // restoreRecords writes the records of networks of the spec that libvirt has

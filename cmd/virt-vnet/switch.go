@@ -28,25 +28,39 @@ type switchPlan struct {
 // switchPlans compares the switches of the spec with the host's.
 func (s *site) switchPlans(ctx context.Context, defined []virtapi.Network, running []libvirtnet.Domain) ([]switchPlan, error) {
 	plans := []switchPlan{}
+	var errs []error
 	for _, sw := range s.topology.Switches {
-		advice, err := advise(ctx, sw, defined)
+		p, err := s.switchPlan(ctx, sw, defined, running)
 		if err != nil {
-			return nil, err
-		}
-		plan, err := s.wirer.PlanSwitch(ctx, sw)
-		if err != nil {
-			return nil, err
-		}
-		p := switchPlan{Name: sw.Name, Warnings: append(advice, plan.Warnings...)}
-		for _, stale := range s.stale(ctx, sw, running) {
-			p.Warnings = append(p.Warnings, stale.String()+": "+staleFix(stale))
-		}
-		for _, c := range plan.Changes {
-			p.Changes = append(p.Changes, c.Lines()...)
+			errs = append(errs, err)
+			continue
 		}
 		plans = append(plans, p)
 	}
-	return plans, nil
+	return plans, errors.Join(errs...)
+}
+
+func (s *site) switchPlan(ctx context.Context, sw vnet.Switch, defined []virtapi.Network, running []libvirtnet.Domain) (switchPlan, error) {
+	advice, err := advise(ctx, sw, defined)
+	if err != nil {
+		return switchPlan{}, err
+	}
+	plan, err := s.wirer.PlanSwitch(ctx, sw)
+	if err != nil {
+		return switchPlan{}, err
+	}
+	p := switchPlan{Name: sw.Name, Warnings: append(advice, plan.Warnings...)}
+	list, err := s.stale(ctx, sw, running)
+	if err != nil {
+		p.Warnings = append(p.Warnings, err.Error())
+	}
+	for _, stale := range list {
+		p.Warnings = append(p.Warnings, stale.String()+": "+staleFix(stale))
+	}
+	for _, c := range plan.Changes {
+		p.Changes = append(p.Changes, c.Lines()...)
+	}
+	return p, nil
 }
 
 // advise says what on the host spoils the traffic of a switch. One that is not
