@@ -23,6 +23,9 @@ type Inventory struct {
 	Networks []vnet.Network
 	// Limits says what could not be collected.
 	Limits []string
+	// GuestsUnknown says that there may be more guests: some libvirt that was
+	// asked for them did not answer.
+	GuestsUnknown bool
 	// Switches are the switches that the guests are on or should be on, also
 	// the bridges that libvirt makes for nat and isolated networks.
 	Switches []Switch

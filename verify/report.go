@@ -32,6 +32,10 @@ type Report struct {
 	// Limits says what this run could not look at and why, such as a missing
 	// privilege. A run with limits never passes.
 	Limits []string `json:"limits,omitempty"`
+	// GuestsUnknown says that there may be guests which this run knows nothing
+	// of, so that nobody can tell whether one that was there before is gone. The
+	// limits say why.
+	GuestsUnknown bool `json:"guestsUnknown,omitempty"`
 	// Notes are worth knowing and change no verdict, such as a waiver that has
 	// expired.
 	Notes []string `json:"notes,omitempty"`

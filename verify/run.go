@@ -309,7 +309,7 @@ func (r *run) joinProblems() {
 func (r *run) report() Report {
 	report := Report{
 		Version: ReportVersion, NICs: make([]NICResult, 0, len(r.nics)), Switches: r.switchResults(),
-		Limits: sortedUnique(r.limits), Notes: slices.Concat(r.notes(), r.noteAway(), r.insideNotes),
+		Limits: sortedUnique(r.limits), GuestsUnknown: r.inventory.GuestsUnknown, Notes: slices.Concat(r.notes(), r.noteAway(), r.insideNotes),
 	}
 	var problems []*Problem
 	for _, n := range r.nics {

@@ -133,13 +133,14 @@ func (col *collection) lookElsewhere(ctx context.Context, names []string) (all b
 	if col.site.local {
 		var err error
 		if own, err = col.site.conn.HostUUID(ctx); err != nil {
+			col.inventory.GuestsUnknown = true
 			col.inventory.Limits = append(col.inventory.Limits, "the guests of other hosts are not known: "+oneLine(err))
 			return false
 		}
 	}
 	for _, h := range col.site.otherHosts(ctx, own) {
 		if h.err != nil {
-			all = false
+			all, col.inventory.GuestsUnknown = false, true
 			col.inventory.Limits = append(col.inventory.Limits, fmt.Sprintf("the guests of host %s are not known (--here leaves other hosts out): %s", h.name, oneLine(h.err)))
 		}
 		for _, g := range h.guests {

@@ -104,6 +104,7 @@ func (l *looker) close() {
 func lostLibvirt(started time.Time, err error) verify.Report {
 	return verify.Report{
 		Version: verify.ReportVersion, Started: started, Duration: time.Since(started), NICs: []verify.NICResult{},
-		Limits: []string{fmt.Sprintf("libvirt went away during the run and was not back after %v: %v", libvirtLimit, err)},
+		GuestsUnknown: true,
+		Limits:        []string{fmt.Sprintf("libvirt went away during the run and was not back after %v: %v", libvirtLimit, err)},
 	}
 }

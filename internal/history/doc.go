@@ -22,8 +22,8 @@
 //   - new: present, and absent the night before.
 //   - still: present, and present the night before.
 //   - fixed: absent, and present the night before.
-//   - gone: none of the NICs it was about is there any more, and the run could
-//     look at everything.
+//   - gone: none of the NICs it was about is there any more, and every libvirt
+//     told of its guests.
 //   - flapping: it changed between present and absent at least 3 times in the
 //     last 7 nights, this one included. It is called flapping, present or not,
 //     until it has not changed for 3 nights in a row; then it is still there, or

@@ -53,7 +53,7 @@ type seen struct {
 	report   verify.Report
 	narrowed bool
 	// partial is whether NICs may be there that the run did not look at: it was
-	// narrowed, or could not look at everything.
+	// narrowed, or some libvirt did not tell of its guests.
 	partial  bool
 	nics     map[endpoint]verify.NICResult
 	problems map[string]verify.Problem
@@ -61,7 +61,7 @@ type seen struct {
 
 func look(report verify.Report, narrowed bool) seen {
 	s := seen{
-		report: report, narrowed: narrowed, partial: narrowed || len(report.Limits) > 0,
+		report: report, narrowed: narrowed, partial: narrowed || report.GuestsUnknown,
 		nics: map[endpoint]verify.NICResult{}, problems: map[string]verify.Problem{},
 	}
 	for _, n := range report.NICs {

@@ -43,7 +43,7 @@ func TestOutcome(t *testing.T) {
 		return r
 	}
 	lost := func(here ...verify.NICResult) verify.Report {
-		return verify.Report{NICs: here, Limits: []string{"the guests of host b are not known"}}
+		return verify.Report{NICs: here, GuestsUnknown: true, Limits: []string{"the guests of host b are not known"}}
 	}
 	broken := pair(verify.StatusPass)
 	broken.NICs[0].Status = verify.StatusFail
@@ -64,6 +64,7 @@ func TestOutcome(t *testing.T) {
 		"expectation is not told":                       {refused, check(verify.StatusInconclusive), unknown},
 		"expectation left the spec":                     {refused, nics(verify.StatusPass, verify.StatusPass), absent},
 		"no guest is left":                              {leak, verify.Report{}, gone},
+		"no guest is left, with other limits":           {leak, verify.Report{Limits: []string{"DHCP is not watched"}}, gone},
 		"no guest could be looked at":                   {leak, lost(), unknown},
 		"an end could not be looked at":                 {leak, lost(nics(verify.StatusPass, verify.StatusPass).NICs[0]), unknown},
 		"one of two could not be looked at":             {gateway, lost(nics(verify.StatusPass, verify.StatusPass).NICs[0]), absent},

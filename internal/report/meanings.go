@@ -21,6 +21,7 @@ func meanings() map[string]string {
 		"problems":            "what is wrong, each cause once",
 		"runs.problems":       "how many problems it found",
 		"limits":              "what this run could not look at and why; a run with limits never passes",
+		"guestsUnknown":       "there may be guests that this run knows nothing of, as some libvirt did not answer: none that was there before is called gone",
 		"notes":               "worth knowing, and no reason for another verdict",
 		"past":                "what the history knows, where one is kept",
 		"changes":             "the problems of this run and those that went, each compared with the runs before",
