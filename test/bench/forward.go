@@ -21,6 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/internal/state"
+	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -52,7 +55,8 @@ const (
 
 // road is that bridge.
 type road struct {
-	planner
+	sw             vnet.Switch
+	ports          []vnet.Port
 	sender, target *lab.Station
 	frame          []byte
 	guarded        int // ports
@@ -78,18 +82,58 @@ func newRoad(ctx context.Context, b *bench) (*road, error) {
 		sender: &lab.Station{Name: roadSender, Bridge: roadBridge, Device: nics[0].Device},
 		target: &lab.Station{Name: roadTarget, Bridge: roadBridge},
 	}
-	if err := errors.Join(b.lab.AddStation(ctx, r.sender), b.lab.AddStation(ctx, r.target)); err != nil {
+	err := errors.Join(b.lab.AddStation(ctx, r.sender), b.lab.AddStation(ctx, r.target))
+	if err != nil {
 		return nil, err
 	}
 	nics[0].MAC = roadMAC(0).String()
 	network := lan(roadBridge)
 	network.Network.MTU, network.Network.Policy = 0, vnet.Policy{} // the frames may pass
-	p, err := plannerOf(network, nics)
+	r.sw, r.frame = network.Switch, roadFrame()
+	r.ports, err = portsOf(network, nics)
+	return r, err
+}
+
+// portsOf are the ports that as many guests have in a network.
+func portsOf(network state.Network, nics []nic) ([]vnet.Port, error) {
+	guests, err := guestsOf(nics)
 	if err != nil {
 		return nil, err
 	}
-	r.planner, r.frame = *p, roadFrame()
-	return r, nil
+	ports := make([]vnet.Port, len(guests))
+	for i, g := range guests {
+		ports[i] = vnet.Port{
+			Device: g.NICs[0].Device, Switch: network.Switch.Name, MAC: g.NICs[0].MAC, Network: network.Network.Name,
+			Guest: g.Ref(), MTU: network.Network.MTU, Policy: network.Network.Policy,
+		}
+	}
+	return ports, nil
+}
+
+// wire brings all ports to what they should be.
+func (r *road) wire(ctx context.Context) (err error) {
+	driver, err := drivers.Open(ctx, r.sw)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, driver.Close()) }()
+	want, err := switchcfg.Desired(r.ports, r.sw)
+	if err != nil {
+		return err
+	}
+	if err := driver.Capabilities().Check(ctx, want); err != nil {
+		return err
+	}
+	have, err := driver.Observe(ctx, switchcfg.Scope{})
+	if err != nil {
+		return err
+	}
+	todo, err := switchcfg.Diff(want, have, "")
+	if err != nil {
+		return err
+	}
+	_, err = driver.Apply(ctx, todo)
+	return err
 }
 
 // noIPTables keeps bridges from passing frames to iptables, which Debian's do

@@ -10,10 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"time"
-
-	"github.com/virt-vnet/virt-vnet/hooks"
-	"github.com/virt-vnet/virt-vnet/libvirtnet"
-	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
 )
 
 // The Open vSwitch bridge with a thousand ports, and its network.
@@ -48,7 +44,7 @@ func ovsHall(ctx context.Context, b *bench) (m medians, err error) {
 	if _, err := tool(ctx, groups, "ip", "-batch", "-"); err != nil {
 		return medians{}, err
 	}
-	p, err := plannerOf(network, nics)
+	p, err := b.plannerOf(nics)
 	if err != nil {
 		return medians{}, err
 	}
@@ -70,11 +66,7 @@ func ovsHall(ctx context.Context, b *bench) (m medians, err error) {
 	if err != nil {
 		return medians{}, err
 	}
-	ours, err := b.repairJob(nics)
-	if err != nil {
-		return medians{}, err
-	}
-	repaired, err := interleave(ctx, effort{least: 5, most: 21, limit: 12 * time.Second}, ours, b.setAllJob(nics))
+	repaired, err := interleave(ctx, effort{least: 5, most: 21, limit: 12 * time.Second}, b.repairJob(p, nics), b.setAllJob(nics))
 	planned.of["repair"], planned.of["once"] = repaired.of["repair"], repaired.of["once"]
 	return planned, err
 }
@@ -97,20 +89,7 @@ func listPortsCPU(ctx context.Context) (time.Duration, error) {
 }
 
 // repairJob repairs the guests of all NICs, one each.
-func (b *bench) repairJob(nics []nic) (contender, error) {
-	w := hooks.Wirer{Store: b.store, Open: drivers.Open}
-	var domains []libvirtnet.Domain
-	for i, n := range nics {
-		g, err := newGuest(5000+i, []nic{n})
-		if err != nil {
-			return contender{}, err
-		}
-		dom, err := libvirtnet.ParseDomain(g.xml)
-		if err != nil {
-			return contender{}, err
-		}
-		domains = append(domains, dom)
-	}
+func (b *bench) repairJob(p *planner, nics []nic) contender {
 	c := b.spoiled(nics)
 	c.name = "repair"
 	before := 0 // transactions
@@ -124,19 +103,15 @@ func (b *bench) repairJob(nics []nic) (contender, error) {
 	}
 	c.run = func(ctx context.Context) (time.Duration, error) {
 		begun := time.Now()
-		results := w.RepairAll(ctx, domains)
+		errRepair := p.wire(ctx)
 		took := time.Since(begun)
-		var errs []error
-		for _, r := range results {
-			errs = append(errs, r.Err)
-		}
 		now, err := b.ovsTransactions(ctx)
 		if n := now - before; err == nil && n != 1 {
 			err = fmt.Errorf("repair took %d transactions, want one", n)
 		}
-		return took, errors.Join(append(errs, err)...)
+		return took, errors.Join(errRepair, err)
 	}
-	return c, nil
+	return c
 }
 
 // setAllJob is one ovs-vsctl that knows what is wrong.

@@ -13,36 +13,36 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/virt-vnet/virt-vnet/internal/state"
-	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/hooks"
+	"github.com/virt-vnet/virt-vnet/libvirtnet"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
-	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
 // The Linux bridge of the plan row. A bridge has room for 1,023 ports.
 const (
-	planBridge = "br2"
-	planPorts  = 1000
+	planBridge  = "br2"
+	planNetwork = "hall3"
+	planPorts   = 1000
 )
 
-// planner compares all ports of a switch with what they should be.
+// planner compares all ports of a switch with what they should be, as virt-vnet
+// plan does.
 type planner struct {
-	sw    vnet.Switch
-	ports []vnet.Port
+	wirer  *hooks.Wirer
+	guests []libvirtnet.Domain
 	// spoil has one port drift, and mend puts it back.
 	spoil, mend func(ctx context.Context, device string) error
 }
 
 // newPlanner makes the bridge with its ports and wires them.
 func newPlanner(ctx context.Context, b *bench) (*planner, error) {
-	if err := b.lab.AddLinuxBridge(ctx, planBridge); err != nil {
+	network := lan(planBridge)
+	network.Network.Name = planNetwork
+	nics := newNICs(planNetwork, planBridge, "vnet3-", planPorts)
+	if err := errors.Join(b.lab.AddLinuxBridge(ctx, planBridge), b.store.PutNetwork(network), addTaps(ctx, nics)); err != nil {
 		return nil, err
 	}
-	nics := newNICs(linuxNetwork, planBridge, "vnet3-", planPorts)
-	if err := addTaps(ctx, nics); err != nil {
-		return nil, err
-	}
-	p, err := plannerOf(lan(planBridge), nics)
+	p, err := b.plannerOf(nics)
 	if err != nil {
 		return nil, err
 	}
@@ -53,67 +53,46 @@ func newPlanner(ctx context.Context, b *bench) (*planner, error) {
 	return p, p.wire(ctx)
 }
 
-// plannerOf plans for the NICs of as many guests in a network.
-func plannerOf(network state.Network, nics []nic) (*planner, error) {
-	p := &planner{sw: network.Switch}
+// plannerOf plans for as many guests as there are NICs.
+func (b *bench) plannerOf(nics []nic) (*planner, error) {
+	guests, err := guestsOf(nics)
+	return &planner{wirer: &hooks.Wirer{Store: b.store, Open: drivers.Open}, guests: guests}, err
+}
+
+// guestsOf gives each NIC a guest of its own.
+func guestsOf(nics []nic) ([]libvirtnet.Domain, error) {
+	guests := make([]libvirtnet.Domain, len(nics))
 	for i, n := range nics {
-		mac, err := vnet.ParseMAC(n.MAC)
+		g, err := newGuest(5000+i, []nic{n})
 		if err != nil {
 			return nil, err
 		}
-		p.ports = append(p.ports, vnet.Port{
-			Device: n.Device, Switch: network.Switch.Name, MAC: mac, Network: network.Network.Name,
-			Guest: vnet.GuestRef{Name: fmt.Sprintf("g%d", i), UUID: fmt.Sprintf("4dea22b3-1d52-48f3-9516-%012x", 5000+i)},
-			MTU:   network.Network.MTU, Policy: network.Network.Policy,
-		})
+		if guests[i], err = libvirtnet.ParseDomain(g.xml); err != nil {
+			return nil, err
+		}
 	}
-	return p, nil
+	return guests, nil
 }
 
 // wire brings all ports to what they should be.
 func (p *planner) wire(ctx context.Context) error {
-	return p.with(ctx, func(driver switchcfg.Driver) error {
-		todo, err := p.diff(ctx, driver)
-		if err != nil {
-			return err
-		}
-		_, err = driver.Apply(ctx, todo)
-		return err
-	})
+	var errs []error
+	for _, r := range p.wirer.RepairAll(ctx, p.guests) {
+		errs = append(errs, r.Err)
+	}
+	return errors.Join(errs...)
 }
 
-func (p *planner) with(ctx context.Context, f func(switchcfg.Driver) error) error {
-	driver, err := drivers.Open(ctx, p.sw)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(driver), driver.Close())
-}
-
-// diff is the plan for the whole switch.
-func (p *planner) diff(ctx context.Context, driver switchcfg.Driver) (switchcfg.Plan, error) {
-	want, err := switchcfg.Desired(p.ports, p.sw)
-	if err != nil {
-		return switchcfg.Plan{}, err
-	}
-	if err := driver.Capabilities().Check(ctx, want); err != nil {
-		return switchcfg.Plan{}, err
-	}
-	have, err := driver.Observe(ctx, switchcfg.Scope{})
-	if err != nil {
-		return switchcfg.Plan{}, err
-	}
-	return switchcfg.Diff(want, have, "")
-}
-
-// changes opens the switch and returns the number of changes that are due.
+// changes is how many NICs something is to be changed of.
 func (p *planner) changes(ctx context.Context) (changes int, err error) {
-	err = p.with(ctx, func(driver switchcfg.Driver) error {
-		todo, err := p.diff(ctx, driver)
-		changes = len(todo.Changes)
-		return err
-	})
-	return changes, err
+	var errs []error
+	for _, plan := range p.wirer.PlanAll(ctx, p.guests) {
+		errs = append(errs, plan.Err)
+		for _, nic := range plan.NICs {
+			changes += len(nic.Changes)
+		}
+	}
+	return changes, errors.Join(errs...)
 }
 
 // ours is the CPU time of planning without drift, all threads of this process
@@ -133,7 +112,7 @@ func (p *planner) ours(ctx context.Context) (time.Duration, error) {
 
 // finds makes sure that drift is seen: that of one port among a thousand.
 func (p *planner) finds(ctx context.Context) error {
-	broken := p.ports[planPorts/2].Device
+	broken := p.guests[planPorts/2].NICs[0].Device
 	if err := p.spoil(ctx, broken); err != nil {
 		return err
 	}
