@@ -31,6 +31,18 @@ func Carry(n vnet.Network, sw vnet.Switch) (string, error) {
 	return string(text), err
 }
 
+// Carried returns the record that the definition of the network carries.
+func Carried(network, record string) (state.Network, error) {
+	var c carried
+	if err := json.Unmarshal([]byte(record), &c); err != nil {
+		return state.Network{}, fmt.Errorf("network %s: the record in its definition: %w: define it anew with: virt-vnet apply", network, err)
+	}
+	if c.Network.Name != network {
+		return state.Network{}, fmt.Errorf("network %s: the record in its definition is of network %q: define it anew with: virt-vnet apply", network, c.Network.Name)
+	}
+	return state.Network{Network: c.Network, Switch: c.Switch}, nil
+}
+
 // CarryGuest returns what the spec says of a guest as its metadata carries it:
 // see [libvirtnet.GuestRecord]. It is nothing when there is nothing to say.
 func CarryGuest(g vnet.Guest) (string, error) {
@@ -49,12 +61,9 @@ func (w *Wirer) learn(_ context.Context, n libvirtnet.HookNetwork) error {
 	if !n.Owned || n.Record == "" {
 		return nil
 	}
-	var c carried
-	if err := json.Unmarshal([]byte(n.Record), &c); err != nil {
-		return fmt.Errorf("network %s: the record in its definition: %w: define it anew with: virt-vnet apply", n.Name, err)
-	}
-	if c.Network.Name != n.Name {
-		return fmt.Errorf("network %s: the record in its definition is of network %q: define it anew with: virt-vnet apply", n.Name, c.Network.Name)
+	c, err := Carried(n.Name, n.Record)
+	if err != nil {
+		return err
 	}
 	have, err := w.Store.Network(n.Name)
 	switch {
@@ -65,5 +74,5 @@ func (w *Wirer) learn(_ context.Context, n libvirtnet.HookNetwork) error {
 		return nil
 	}
 	w.log().Info("learned", "network", n.Name)
-	return w.Store.PutNetwork(state.Network{Network: c.Network, Switch: c.Switch})
+	return w.Store.PutNetwork(c)
 }

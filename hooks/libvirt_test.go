@@ -155,20 +155,21 @@ func TestLibvirtRefused(t *testing.T) {
 	stopped := func() error { return h.StartOVS(t.Context()) }
 	resumed := func() error { return h.Vswitchd().Resume() }
 	for _, tc := range []struct {
-		name, operation, script, want string
-		heal                          func() error
+		name, operation, script string // run before our hook
+		refusedAt, want         string
+		heal                    func() error
 	}{
 		{
 			"OVSDB gone at prepare", "prepare", fmt.Sprintf("kill -9 %d", h.OVSDB().PID()),
-			"virt-vnet: refused to start guest g1: network red: switch ovs0: ", stopped,
+			"prepare", "virt-vnet: refused to start guest g1: network red: switch ovs0: ", stopped,
 		},
 		{
 			"vswitchd hangs in the middle of start", "start", fmt.Sprintf("kill -STOP %d", h.Vswitchd().PID()),
-			"virt-vnet: refused to start guest g1: network red: switch ovs0: ", resumed,
+			"start", "virt-vnet: refused to start guest g1: network red: switch ovs0: ", resumed,
 		},
 		{
 			"record torn", "prepare", "echo '{' > " + state.DefaultStateDir + "/networks/red.json",
-			"virt-vnet: refused to start guest g1: network red: ", func() error {
+			"port-created", "virt-vnet: refused to plug a guest into network red: ", func() error {
 				h.network(t, "red", vnet.Switch{Name: "ovs0", Driver: vnet.DriverOVS}, vnet.Policy{VLAN: vnet.VLANSet{Access: 20}})
 				return nil
 			},
@@ -187,7 +188,7 @@ func TestLibvirtRefused(t *testing.T) {
 			if _, err := h.Guest(g.UUID); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("record: %v, want none", err)
 			}
-			if run, err := h.LastError(); err != nil || run.Object != g.Name || run.Operation != tc.operation {
+			if run, err := h.LastError(); err != nil || run.Operation != tc.refusedAt {
 				t.Errorf("last error %+v, %v, want the refusal", run, err)
 			}
 			if err := h.StartGuest(t.Context(), g.Name); err != nil {

@@ -93,7 +93,7 @@ func TestSimulateTrouble(t *testing.T) {
 		s := newSite(t)
 		put(t, filepath.Join(s.Store.StateDir, "networks"), "red.json", "{", 0o644)
 		plan, err := simulate(t, s, "start", liveXML)
-		if err == nil || !plan.NICs[0].Managed || !strings.Contains(plan.NICs[0].Note, "virt-vnet apply") {
+		if err == nil || !plan.NICs[0].Managed || !strings.Contains(plan.NICs[0].Note, "virt-vnet repair") {
 			t.Errorf("%+v, %v, want it said at the NIC", plan.NICs[0], err)
 		}
 	})

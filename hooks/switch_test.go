@@ -243,7 +243,7 @@ func TestSourcesUnreadable(t *testing.T) {
 	}
 	s.plug(map[string]string{"vnet0": "br0"})
 	err := s.Wire(t.Context(), guestWith(nic(1, "honest", "vnet0")))
-	if !errors.Is(err, state.ErrDamaged) || !strings.Contains(err.Error(), "virt-vnet apply") {
+	if !errors.Is(err, state.ErrDamaged) || !strings.Contains(err.Error(), "virt-vnet repair") {
 		t.Errorf("got error %v, want %v", err, state.ErrDamaged)
 	}
 	if err := s.Wire(t.Context(), guestWith(nic(1, "red", "vnet0"))); err != nil {

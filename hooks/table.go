@@ -81,7 +81,7 @@ func Operations() []Operation {
 	return []Operation{
 		{
 			Driver: "qemu", Name: "prepare", OnFailure: Refuse, parse: libvirtnet.ParseDomain,
-			Does: "check that the networks' records are readable, their switches up and able to do what is needed; log what on the host spoils their traffic",
+			Does: "check that the networks' switches are up and able to do what is needed (a damaged record of a network is looked at with the port, which may bring it anew); log what on the host spoils their traffic",
 			pick: func(h Handler) func(context.Context, libvirtnet.Domain) error { return h.Prepare },
 		},
 		{

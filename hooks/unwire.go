@@ -218,12 +218,20 @@ func (w *Wirer) noteStart(ctx context.Context, dom libvirtnet.Domain) (err error
 // and able to do what is asked. The guest's devices need not exist. The error is
 // as with [Wirer.Wire].
 func (w *Wirer) Preflight(ctx context.Context, dom libvirtnet.Domain) error {
-	return w.preflight(ctx, dom, func(context.Context, *group) {})
+	return w.preflight(ctx, w.legs(dom), func(context.Context, *group) {})
+}
+
+// prepareGuest is Preflight before anything was done for the guest. A damaged
+// record of a network passes, as the network may bring it along when the guest
+// gets its ports (see [Wirer.learn]); without it the guest is refused then.
+func (w *Wirer) prepareGuest(ctx context.Context, dom libvirtnet.Domain) error {
+	legs := slices.DeleteFunc(w.legs(dom), func(l leg) bool { return l.torn })
+	return w.preflight(ctx, legs, w.advise)
 }
 
 // preflight calls also for each switch that could be opened, too.
-func (w *Wirer) preflight(ctx context.Context, dom libvirtnet.Domain, also func(context.Context, *group)) (err error) {
-	groups, errs := groups(withDevices(w.legs(dom)))
+func (w *Wirer) preflight(ctx context.Context, legs []leg, also func(context.Context, *group)) (err error) {
+	groups, errs := groups(withDevices(legs))
 	defer func() { err = errors.Join(err, closeAll(groups)) }()
 	for _, g := range groups {
 		errs = append(errs, byPolicy(g.onFailure, w.able(ctx, g)))

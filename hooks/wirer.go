@@ -41,7 +41,7 @@ type Wirer struct {
 // Handler returns the Wirer as the handler of [Main].
 func (w *Wirer) Handler() Handler {
 	return Handler{
-		Prepare:     func(ctx context.Context, dom libvirtnet.Domain) error { return w.preflight(ctx, dom, w.advise) },
+		Prepare:     w.prepareGuest,
 		Migrate:     w.Migrate,
 		Start:       w.Start,
 		Started:     w.Started,
@@ -118,7 +118,9 @@ type leg struct {
 	sw   vnet.Switch
 	note string
 	// err is why nothing can be said about the NIC.
-	err       error
+	err error
+	// torn says that it is because the record of its network is damaged.
+	torn      bool
 	onFailure vnet.FailurePolicy
 }
 
@@ -197,7 +199,7 @@ func rewrite(err error) string {
 	if errors.Is(err, state.ErrNewer) {
 		return "update the hook with that version's: virt-vnet hooks install"
 	}
-	return "write it anew with: virt-vnet apply"
+	return "write it anew with: virt-vnet repair"
 }
 
 func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup, spec *specLookup) leg {
@@ -215,6 +217,7 @@ func legOf(guest vnet.GuestRef, nic libvirtnet.DomainNIC, network lookup, spec *
 	if err != nil {
 		// Whether the network lets a failure pass is in the record, too.
 		l.err = fmt.Errorf("network %s: %w: %s", nic.Network, err, rewrite(err))
+		l.torn = errors.Is(err, state.ErrDamaged)
 		return l
 	}
 	n := record.Network

@@ -15,6 +15,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/lab/labtest"
+	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/test/stage"
 )
 
@@ -117,6 +118,7 @@ func TestHosts(t *testing.T) {
 		}
 	}
 	h.wired(h.Hosts[0])
+	h.refuses()
 	h.moves()
 	h.failsAlone()
 }
@@ -165,6 +167,48 @@ func (h *hosts) wired(host *lab.Host) {
 	if _, err := host.Exec(ctx, "a", "ip addr del 10.0.30.99/24 dev eth1"); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// refuses migrates guest a to a host where its ports cannot be wired: the guest
+// stays where it is, and nothing of it is left there.
+func (h *hosts) refuses() {
+	h.t.Helper()
+	ctx := h.t.Context()
+	from, to := h.Hosts[0], h.Hosts[1]
+	ping, err := from.StartPing(ctx, "a", netip.MustParseAddr("10.0.20.12"), 50*time.Millisecond)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	const records = state.DefaultStateDir + "/networks/"
+	h.on(to, "sed", "-i.bak", `s/"format":1/"format":99/`, records+"red.json")
+	err = from.Migrate(ctx, "a", to)
+	if err == nil || !strings.Contains(err.Error(), "virt-vnet: refused to start guest a: network red: record "+records+"red.json: ") {
+		h.t.Errorf("migration to a host with the record of a newer virt-vnet: %v", err)
+	}
+	time.Sleep(time.Second) // of traffic after it
+	loss, err := from.StopPing(ctx, ping)
+	if err != nil || loss.Lost > 0 || loss.Sent < 10 {
+		h.t.Errorf("while %s refused guest a: %v, %v", to.Name, loss, err)
+	}
+	ports, err := to.Vsctl(ctx, "--bare", "--columns=name", "find", "Port", `external_ids:virt-vnet-mac="52:54:00:00:20:11"`)
+	if err != nil || strings.TrimSpace(ports) != "" {
+		h.t.Errorf("%s: ports of guest a: %s, %v", to.Name, ports, err)
+	}
+	guests, err := filepath.Glob(to.Path("/run/virt-vnet/guests/*.json"))
+	if err != nil || len(guests) != 1 {
+		h.t.Errorf("%s: guests' records: %v, %v, want that of guest b", to.Name, guests, err)
+	}
+	h.wired(from)
+
+	// Records that are damaged come back: for the guest that migrates with the
+	// network, and by repair with libvirt's definition.
+	h.on(to, "mv", records+"red.json.bak", records+"red.json")
+	h.on(to, "sh", "-c", "echo '{' >"+records+"red.json")
+	h.on(to, "sh", "-c", "echo '{' >"+records+"lan.json")
+	if out := h.on(to, filepath.Join(h.bin, "virt-vnet"), "repair"); !strings.Contains(out, "network lan: record written anew\nnetwork red: record written anew\n") {
+		h.t.Errorf("%s: repair said\n%s", to.Name, out)
+	}
+	h.on(to, "sh", "-c", "echo '{' >"+records+"red.json")
 }
 
 // moves migrates guest a, which takes along what the spec says of it. On Open

@@ -4,16 +4,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/virt-vnet/virt-vnet/hooks"
 	"github.com/virt-vnet/virt-vnet/internal/config"
 	"github.com/virt-vnet/virt-vnet/internal/state"
 	"github.com/virt-vnet/virt-vnet/libvirtnet"
+	"github.com/virt-vnet/virt-vnet/libvirtnet/virtapi"
 )
 
 func repairCommand(std stdio) *cli.Command {
@@ -97,27 +101,38 @@ func (s *site) repair(ctx context.Context, std stdio, match func(libvirtnet.Doma
 	return changed, byCause.error()
 }
 
-// restoreRecords writes the records of networks of the spec that libvirt has
-// and the state directory has lost.
+// restoreRecords writes the records of our networks that the state directory has
+// lost: as the spec has them, or as they carry them in their definitions.
 func (s *site) restoreRecords(ctx context.Context, std stdio) error {
 	defined, err := s.conn.Networks(ctx)
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(defined, func(a, b virtapi.Network) int { return cmp.Compare(a.Name, b.Name) })
 	for _, d := range defined {
-		n, declared := s.topology.Network(d.Name)
 		_, err := s.store.Network(d.Name)
-		if !d.Owned || !declared || err == nil {
+		if !d.Owned || err == nil {
 			continue
 		}
 		if errors.Is(err, state.ErrNewer) {
 			return err
 		}
-		sw, _ := s.topology.Switch(n.Switch)
-		if err := s.store.PutNetwork(state.Network{Network: n, Switch: sw}); err != nil {
+		var record state.Network
+		switch n, declared := s.topology.Network(d.Name); {
+		case declared:
+			record.Network = n
+			record.Switch, _ = s.topology.Switch(n.Switch)
+		case d.Record == "":
+			continue
+		default:
+			if record, err = hooks.Carried(d.Name, d.Record); err != nil {
+				return err
+			}
+		}
+		if err := s.store.PutNetwork(record); err != nil {
 			return err
 		}
-		fmt.Fprintf(std.out, "network %s: record written anew\n", n.Name)
+		fmt.Fprintf(std.out, "network %s: record written anew\n", d.Name)
 	}
 	return nil
 }
