@@ -23,7 +23,7 @@ type machine struct {
 	script  string     // the job, which files/init.sh takes in
 	modules []string   // of the kernel, loaded before the job
 	files   []lab.File // beside busybox and the scripts
-	words   []string   // NAME=VALUE without dots and spaces: variables of the script
+	words   []string   // NAME=VALUE without dots and spaces: of the kernel, or variables of the script
 	options []string   // of QEMU: its size and devices
 }
 
