@@ -17,6 +17,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux/hostside"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -45,11 +46,11 @@ func TestOwnBridge(t *testing.T) {
 	}
 	before := ip(t, "-d", "link", "show", "br0")
 	d := openAs(t, sw)
-	own := planFor(t, d, sw)
+	own := switchtest.MustPlan(t, d, sw)
 	if _, err := d.Apply(t.Context(), own); err != nil {
 		t.Fatal(err)
 	}
-	if left := planFor(t, d, sw); !left.Empty() {
+	if left := switchtest.MustPlan(t, d, sw); !left.Empty() {
 		t.Fatalf("still to do:\n%s", left)
 	}
 	for _, want := range []string{"priority 4096", "forward_delay 400"} {
@@ -98,7 +99,7 @@ func TestForeignBridge(t *testing.T) {
 	start(t)
 	before := ip(t, "-d", "link", "show", "br0")
 	d := openBR0(t)
-	if plan := planFor(t, d, br0); !plan.Empty() {
+	if plan := switchtest.MustPlan(t, d, br0); !plan.Empty() {
 		t.Errorf("there is something to do:\n%s", plan)
 	}
 	want, err := switchcfg.Desired([]vnet.Port{{Device: "x", Switch: "br0", Policy: vnet.Policy{VLAN: vnet.VLANSet{Access: 20}}}}, br0)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -103,7 +104,7 @@ func TestGuardDrift(t *testing.T) {
 	}
 	wirePort(t, d, br0, port)
 	run(t, "nft", "flush", "set", "bridge", "virt_vnet", "macs")
-	plan := planFor(t, d, br0, port)
+	plan := switchtest.MustPlan(t, d, br0, port)
 	if len(plan.Changes) != 1 || !strings.Contains(plan.String(), "sources:") {
 		t.Errorf("somebody emptied a set, and the plan is:\n%s", plan)
 	}
@@ -111,7 +112,7 @@ func TestGuardDrift(t *testing.T) {
 	if err := d.Sweep(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if plan := planFor(t, d, br0, port); !plan.Empty() {
+	if plan := switchtest.MustPlan(t, d, br0, port); !plan.Empty() {
 		t.Errorf("swept a port that is there:\n%s", plan)
 	}
 	gone := observeAll(t, d).Ports[a.Device].Index

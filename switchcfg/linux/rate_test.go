@@ -82,14 +82,14 @@ func TestForeignRate(t *testing.T) {
 	d := openBR0(t)
 	run(t, "tc", "qdisc", "add", "dev", a.Device, "root", "handle", "1:", "tbf", "rate", "1mbit", "burst", "64kb", "latency", "50ms")
 	before := limits(t, a.Device)
-	plan := planFor(t, d, br0, vnet.Port{Device: a.Device, Switch: "br0", Network: "red", Policy: vnet.Policy{QoS: vnet.QoS{Inbound: vnet.Rate{Bits: testRate}}}})
+	plan := switchtest.MustPlan(t, d, br0, vnet.Port{Device: a.Device, Switch: "br0", Network: "red", Policy: vnet.Policy{QoS: vnet.QoS{Inbound: vnet.Rate{Bits: testRate}}}})
 	if _, err := d.Apply(t.Context(), plan); !errors.Is(err, switchcfg.ErrNotOwned) || !strings.Contains(err.Error(), "tc qdisc show dev "+a.Device) {
 		t.Errorf("got error %v, want %v", err, switchcfg.ErrNotOwned)
 	}
 	if after := limits(t, a.Device); after != before {
 		t.Errorf("was %s, is %s", before, after)
 	}
-	left := planFor(t, d, br0, vnet.Port{Device: a.Device, Switch: "br0", Network: "red", LibvirtQoS: true, Policy: vnet.Policy{QoS: vnet.QoS{Inbound: vnet.Rate{Bits: testRate}}}})
+	left := switchtest.MustPlan(t, d, br0, vnet.Port{Device: a.Device, Switch: "br0", Network: "red", LibvirtQoS: true, Policy: vnet.Policy{QoS: vnet.QoS{Inbound: vnet.Rate{Bits: testRate}}}})
 	for _, c := range left.Changes {
 		if got := *c.After.Settings.QoS; got != (vnet.QoS{}) {
 			t.Errorf("with libvirt's: wants %+v", got)

@@ -14,6 +14,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/linux"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -51,35 +52,14 @@ func wireMTU(t *testing.T, d switchcfg.Driver, device string, mtu int) switchcfg
 // wirePort brings a port to what is wanted of it, and checks that it is.
 func wirePort(t *testing.T, d switchcfg.Driver, sw vnet.Switch, port vnet.Port) switchcfg.Plan {
 	t.Helper()
-	plan := planFor(t, d, sw, port)
+	plan := switchtest.MustPlan(t, d, sw, port)
 	if _, err := d.Apply(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
-	if left := planFor(t, d, sw, port); !left.Empty() {
+	if left := switchtest.MustPlan(t, d, sw, port); !left.Empty() {
 		t.Fatalf("still to do:\n%s", left)
 	}
 	return plan
-}
-
-// planFor is what a switch, and ports on it, lack of what the spec says.
-func planFor(t *testing.T, d switchcfg.Driver, sw vnet.Switch, ports ...vnet.Port) switchcfg.Plan {
-	t.Helper()
-	want, err := switchcfg.Desired(ports, sw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Capabilities().Check(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
-	have, err := d.Observe(t.Context(), switchcfg.Scope{Devices: want.Devices()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	todo, err := switchcfg.Diff(want, have, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return todo
 }
 
 func reaches(t *testing.T, from, to *lab.Station) {

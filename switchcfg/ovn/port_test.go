@@ -77,20 +77,7 @@ func (s *site) plan(ports ...vnet.Port) switchcfg.Plan {
 }
 
 func (s *site) planFor(ctx context.Context, host int, ports ...vnet.Port) (switchcfg.Plan, error) {
-	s.Helper()
-	want, err := switchcfg.Desired(ports, s.sw)
-	if err != nil {
-		s.Fatal(err)
-	}
-	d := s.drivers[host]
-	if err := d.Capabilities().Check(ctx, want); err != nil {
-		return switchcfg.Plan{}, err
-	}
-	have, err := d.Observe(ctx, switchcfg.Scope{Devices: want.Devices()})
-	if err != nil {
-		return switchcfg.Plan{}, err
-	}
-	return switchcfg.Diff(want, have, "")
+	return switchtest.Plan(ctx, s.drivers[host], s.sw, ports...)
 }
 
 // wire brings ports to their state, as the hook does.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -71,7 +72,7 @@ func TestBondTraffic(t *testing.T) {
 		{"add-bond", "ovs1", "bond9", "near1", "other"},
 	} {
 		vsctl(t, l, theirs...)
-		_, err := d.Apply(t.Context(), planSwitch(t, d, near))
+		_, err := d.Apply(t.Context(), switchtest.MustPlan(t, d, near))
 		undo := []string{"del-port", theirs[1], theirs[2]}
 		if !errors.Is(err, switchcfg.ErrNotOwned) || !strings.Contains(err.Error(), "already: ovs-vsctl "+strings.Join(undo, " ")) {
 			t.Errorf("with %v of somebody else: got %v, want that it is not ours", theirs, err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/virt-vnet/virt-vnet/switchcfg"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -74,7 +75,7 @@ func TestFlowExports(t *testing.T) {
 				t.Errorf("the collector hears nothing of the ping")
 			}
 			vsctl(t, l, "--id=@x", "get", "bridge", "ovs0", c.name, "--", "set", c.drift[0], strings.TrimSpace(vsctl(t, l, "get", "bridge", "ovs0", c.name)), c.drift[1])
-			if p := planSwitch(t, d, sw); p.Empty() {
+			if p := switchtest.MustPlan(t, d, sw); p.Empty() {
 				t.Errorf("%s is not seen", c.drift)
 			}
 			setSwitch(t, d, sw)
@@ -88,7 +89,7 @@ func TestFlowExports(t *testing.T) {
 	vsctl(t, l, "--", "--id=@x", "create", "sFlow", "targets=\"127.0.0.1:1\"", "--", "set", "bridge", "ovs0", "sflow=@x")
 	sw.Exports.SFlow.Targets = []netip.AddrPort{target("127.0.0.1:6343")}
 	d := openSwitch(t, sw)
-	if _, err := d.Apply(t.Context(), planSwitch(t, d, sw)); !errors.Is(err, switchcfg.ErrNotOwned) {
+	if _, err := d.Apply(t.Context(), switchtest.MustPlan(t, d, sw)); !errors.Is(err, switchcfg.ErrNotOwned) {
 		t.Errorf("over somebody else's sFlow: got %v, want that it is not ours", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest/guardtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
@@ -143,7 +144,7 @@ func guarded(s *lab.Station, sw vnet.Switch) vnet.Port {
 // planPort is what brings a port to what is wanted of it.
 func planPort(t *testing.T, d *ovs.Driver, port vnet.Port) switchcfg.Plan {
 	t.Helper()
-	return planSwitch(t, d, ovs0, port)
+	return switchtest.MustPlan(t, d, ovs0, port)
 }
 
 // wirePort carries that out, and checks that nothing is left to do.

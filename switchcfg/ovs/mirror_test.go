@@ -14,6 +14,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -36,35 +37,14 @@ func openSwitch(t *testing.T, sw vnet.Switch) *ovs.Driver {
 	return d
 }
 
-// planSwitch is what brings the switch itself and the ports to what is wanted.
-func planSwitch(t *testing.T, d *ovs.Driver, sw vnet.Switch, ports ...vnet.Port) switchcfg.Plan {
-	t.Helper()
-	want, err := switchcfg.Desired(ports, sw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Capabilities().Check(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
-	have, err := d.Observe(t.Context(), switchcfg.Scope{Devices: want.Devices()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := switchcfg.Diff(want, have, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // setSwitch makes that so, and checks that it is. It returns the plan.
 func setSwitch(t *testing.T, d *ovs.Driver, sw vnet.Switch, ports ...vnet.Port) switchcfg.Plan {
 	t.Helper()
-	p := planSwitch(t, d, sw, ports...)
+	p := switchtest.MustPlan(t, d, sw, ports...)
 	if _, err := d.Apply(t.Context(), p); err != nil {
 		t.Fatalf("%v\n%s", err, p)
 	}
-	if left := planSwitch(t, d, sw, ports...); !left.Empty() {
+	if left := switchtest.MustPlan(t, d, sw, ports...); !left.Empty() {
 		t.Fatalf("left to do:\n%s", left)
 	}
 	return p
@@ -259,7 +239,7 @@ func TestMirrorOfMissingPort(t *testing.T) {
 	sw := ovs0
 	sw.Mirrors = []vnet.Mirror{{Name: "m", All: true, ToPort: "nosuch"}}
 	d := openSwitch(t, sw)
-	if _, err := d.Apply(t.Context(), planSwitch(t, d, sw)); !errors.Is(err, switchcfg.ErrNoPort) {
+	if _, err := d.Apply(t.Context(), switchtest.MustPlan(t, d, sw)); !errors.Is(err, switchcfg.ErrNoPort) {
 		t.Errorf("got %v, want that there is no such port", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -24,7 +25,7 @@ func TestSpanningTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	undo0, undo1 := planSwitch(t, d0, sw0), planSwitch(t, d1, sw1) // empty
+	undo0, undo1 := switchtest.MustPlan(t, d0, sw0), switchtest.MustPlan(t, d1, sw1) // empty
 	for _, c := range []struct {
 		name     string
 		set      func(b *vnet.Bridge, priority int)
@@ -79,7 +80,7 @@ func TestSpanningTree(t *testing.T) {
 				waitFor(t, 30*time.Second, blocks(costly))
 			}
 			vsctl(t, l, "set", "Port", "q1", "other_config:rstp-path-cost=1")
-			if planSwitch(t, d1, sw1).Empty() {
+			if switchtest.MustPlan(t, d1, sw1).Empty() {
 				t.Error("a path cost that is another is not seen")
 			}
 			sw1.TreePorts = nil
@@ -89,7 +90,7 @@ func TestSpanningTree(t *testing.T) {
 			}
 			vsctl(t, l, "del-port", "p0", "--", "del-port", "q0", "--", "del-port", "p1", "--", "del-port", "q1")
 			vsctl(t, l, "remove", "bridge", "ovs0", "other_config", "rstp-priority", "--", "remove", "bridge", "ovs0", "other_config", "stp-priority")
-			if planSwitch(t, d0, sw0).Empty() {
+			if switchtest.MustPlan(t, d0, sw0).Empty() {
 				t.Error("a priority that is gone is not seen")
 			}
 			setSwitch(t, d0, sw0)

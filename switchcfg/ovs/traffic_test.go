@@ -15,6 +15,7 @@ import (
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/ovs"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -49,7 +50,7 @@ func openOVS(t *testing.T, name string) *ovs.Driver {
 func plan(t *testing.T, d *ovs.Driver, device string, policy vnet.Policy) switchcfg.Plan {
 	t.Helper()
 	name := d.Capabilities().Switch
-	return planSwitch(t, d, vnet.Switch{Name: name, Driver: vnet.DriverOVS}, vnet.Port{
+	return switchtest.MustPlan(t, d, vnet.Switch{Name: name, Driver: vnet.DriverOVS}, vnet.Port{
 		Device: device, Switch: name, Network: "red", Policy: policy,
 		Guest: vnet.GuestRef{UUID: "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"}, MAC: vnet.MAC{0x52, 0x54, 0, 1, 2, 3},
 	})

@@ -22,8 +22,8 @@ import (
 
 	"github.com/virt-vnet/virt-vnet/internal/lab"
 	"github.com/virt-vnet/virt-vnet/internal/state"
-	"github.com/virt-vnet/virt-vnet/switchcfg"
 	"github.com/virt-vnet/virt-vnet/switchcfg/drivers"
+	"github.com/virt-vnet/virt-vnet/switchcfg/switchtest"
 	"github.com/virt-vnet/virt-vnet/vnet"
 )
 
@@ -117,22 +117,11 @@ func (r *road) wire(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, driver.Close()) }()
-	want, err := switchcfg.Desired(r.ports, r.sw)
+	drift, err := switchtest.Plan(ctx, driver, r.sw, r.ports...)
 	if err != nil {
 		return err
 	}
-	if err := driver.Capabilities().Check(ctx, want); err != nil {
-		return err
-	}
-	have, err := driver.Observe(ctx, switchcfg.Scope{})
-	if err != nil {
-		return err
-	}
-	todo, err := switchcfg.Diff(want, have, "")
-	if err != nil {
-		return err
-	}
-	_, err = driver.Apply(ctx, todo)
+	_, err = driver.Apply(ctx, drift)
 	return err
 }
 
